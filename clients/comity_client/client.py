@@ -312,6 +312,7 @@ class Client(ArtifactClient):
         parents: Sequence[Parent] = (),
         model_key: PrivateKey | None = None,
         documents: Mapping[str, Path] | None = None,
+        sign_image: bool = False,
         nodes: Sequence[str] = (),
         link: bool = False,
         on_event: OnEvent = ignore_event,
@@ -325,6 +326,7 @@ class Client(ArtifactClient):
                 `licence_file`, or from LICENSE in the folder.
             model_key: writes a `model.sig` into the folder first (`model_sig.own_key` returns the publisher's own key).
             documents: files to publish with the artifact, by kind (`published.DOCUMENTS`).
+            sign_image: also sign the image of the artifact for cosign and its like, as `sign_image` does.
             nodes: where to log: names or addresses of known nodes, or paths of operator sockets. Default: the node of
                 the publisher's home log.
             link: let the node on this machine adopt the files by hard link; needs the operator socket.
@@ -335,12 +337,35 @@ class Client(ArtifactClient):
 
         full = Name.parse(name)
         more = documents or {}
-        given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence)
+        given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence, sign_image)
 
         async def work(targets: LogTargets) -> PublishReceipt:
             named = await with_digests(parents, lambda name: self._user.resolve(targets.session, name), on_event)
             details = replace(given, parents=named)
             return await publish_folder(targets, folder, full, publisher, details, workers=workers(), link=link)
+
+        return self.log(work, nodes or home_target(publisher.home), on_event)
+
+    def sign_image(
+        self, reference: str, *, publisher: Publisher, nodes: Sequence[str] = (), on_event: OnEvent = ignore_event
+    ) -> PublishReceipt:
+        """Sign the image of an artifact that this publisher published before, for programs that check images, and log
+        the signature. After a rotation, it is signed again with the new keys. Raises Malformed (NO-IMAGE,
+        NO-CLASSICAL-KEY), Refused (NOT-PUBLISHER), and as `publish` and `resolve` do."""
+        from comity.trust.artifact import Manifest
+
+        from comity_client.evidence.proofs import fetch_object
+        from comity_client.publish import PublishReceipt, log_image, require_own, sign_own_image
+
+        async def work(targets: LogTargets) -> PublishReceipt:
+            found = await self._user.resolve(targets.session, reference)
+            stated = found.publication.published if found.publication else None
+            require_own(publisher, stated.by if stated else None, found.title)
+            assert stated is not None  # its publisher was compared
+            manifest = Manifest.parse(await fetch_object(targets.session, found.artifact))
+            image = await asyncio.to_thread(sign_own_image, publisher, stated.name, manifest)
+            logged = await log_image(targets, publisher, image)
+            return PublishReceipt(str(stated.name), found.artifact, logged.logged, image=logged)
 
         return self.log(work, nodes or home_target(publisher.home), on_event)
 

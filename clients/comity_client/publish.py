@@ -17,13 +17,16 @@ from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.rules.collector import Collector
+from comity.rules.image_signature import classical_half, sign_image
+from comity.rules.model_pack import pack_image
 from comity.rules.signing import sign_content
+from comity.trust.artifact import Manifest
 from comity.trust.claims import proven_advisories
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
-from comity.trust.keys import PrivateKey
+from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
@@ -66,10 +69,21 @@ class Logged:
 
 
 @frozen
+class ImageReceipt:
+    """The signature of the image of an artifact: the digest of the image manifest, the algorithm and the id of the key
+    that signed it, and where the signature was logged."""
+
+    digest: Digest
+    algorithm: str
+    key: Digest
+    logged: tuple[Logged, ...]
+
+
+@frozen
 class PublishReceipt:
     """What was logged, about which artifact, and where. `ignored`: paths that a publication never contains.
     `model_key`: the hint of the key that signed the `model.sig` of the folder; `uncovered`: paths that this
-    signature does not cover."""
+    signature does not cover. `image`: the signature of its image, if one was made."""
 
     title: str
     artifact: Digest
@@ -79,12 +93,14 @@ class PublishReceipt:
     ignored: tuple[str, ...] = ()
     model_key: Digest | None = None
     uncovered: tuple[str, ...] = ()
+    image: ImageReceipt | None = None
 
 
 @frozen
 class PublicationDetails:
     """What a publisher states in addition to the bytes. Files default to LICENSE and README.md in the folder, if
-    present. `model_key` writes a `model.sig` first. The licence is written as SPDX spells it; raises Malformed
+    present. `model_key` writes a `model.sig` first; `sign_image` signs the image of the artifact once it is logged. The
+    licence is written as SPDX spells it; raises Malformed
     (BAD-LICENCE) if it is no SPDX expression and not `unlisted`."""
 
     licence: str
@@ -94,6 +110,7 @@ class PublicationDetails:
     model_key: PrivateKey | None = None
     documents: Mapping[str, Path] = field(default_factory=dict)
     unlisted: bool = False
+    sign_image: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "licence", canonical_licence(self.licence, unlisted=self.unlisted))
@@ -159,10 +176,13 @@ async def publish_folder(
     sizes = {entry.sha256: entry.size for entry in made.manifest.files}
     work = sum(sizes.values()) * sum(map(bool, targets.nodes))
     on_event(Started(len(made.files), made.manifest.size, 0, work))
+    image = await asyncio.to_thread(sign_own_image, publisher, name, made.manifest) if details.sign_image else None
     logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
     if earlier and (warning := _order_warning(publisher, name, logged, targets.session)):
         on_event(Note(warning))
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
+    if image is not None:
+        receipt = replace(receipt, image=await log_image(targets, publisher, image))
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
 
 
@@ -262,6 +282,55 @@ async def publish_statement(
     """
     logged = await _log_at(targets, [*keys, entry.line], objects or {})
     return PublishReceipt(title, entry.statement.subject, logged)
+
+
+@frozen
+class SignedImage:
+    """The digest of the image of an artifact, the key that signed it, and the line to log."""
+
+    image: Digest
+    key: PublicKey
+    entry: Entry
+
+
+def image_key(publisher: Publisher) -> PublicKey:
+    """Return the key by which other programs check the images of a publisher, of its newest keys. Raises Malformed
+    (NO-CLASSICAL-KEY)."""
+    return classical_half(publisher.chain.current.keys.keys[0])
+
+
+def image_digest(manifest: Manifest, title: str) -> Digest:
+    """Return the digest of the image of an artifact. Raises Malformed (NO-IMAGE) if it has none."""
+    image = pack_image(manifest)
+    if image is None:
+        why = f"its {len(manifest.files)} files do not fit into an image manifest"
+        hint = "publish it without --sign-oci; comity verify checks it as before"
+        raise Malformed(f"{title} has no OCI form", why=why, hint=hint, code="NO-IMAGE")
+    return image.manifest.digest
+
+
+def sign_own_image(publisher: Publisher, name: Name, manifest: Manifest) -> SignedImage:
+    """Sign the image of an artifact that the publisher published under `name`. Raises Malformed (NO-IMAGE,
+    NO-CLASSICAL-KEY), and as `Publisher.signer` does."""
+    image, signer = image_digest(manifest, str(name)), publisher.signer()
+    said = sign_image(publisher.id, name, manifest.digest, image, signer)
+    key = classical_half(signer.public)
+    said.verify(key)
+    return SignedImage(image, key, sign_content(said, signer))
+
+
+def require_own(publisher: Publisher, by: Digest | None, title: str) -> None:
+    """Raises Refused (NOT-PUBLISHER) unless the artifact was published by the publisher."""
+    if by != publisher.id:
+        why = f"it was published by {by[:12]}" if by else "no publisher signed it"
+        hint = "only the publisher of a name signs its images; comity vouch REF signs what you checked yourself"
+        raise Refused(f"{publisher.label} does not sign the image of {title}", why=why, hint=hint, code="NOT-PUBLISHER")
+
+
+async def log_image(targets: LogTargets, publisher: Publisher, image: SignedImage) -> ImageReceipt:
+    """Log the signature of an image. Raises as `publish_folder` does."""
+    logged = await _log_at(targets, [*publisher.lines, image.entry.line], {})
+    return ImageReceipt(image.image, image.key.alg, image.key.id, logged)
 
 
 async def log_keys(targets: LogTargets, publisher: Publisher) -> tuple[Logged, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,17 @@ import httpx2
 import pytest
 import pytest_asyncio
 from comity.addons.oci import manifests, registry
-from comity.addons.oci.manifests import Document, Referrers, Statements, make_referrers, make_statements
+from comity.addons.oci.manifests import Referrers, Statements, make_referrers, make_statements
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
-from comity.gateway.hub.mirrored import LocalStatements
+from comity.rules.image_signature import sign_image
+from comity.rules.model_pack import Document
 from comity.rules.signing import sign_content
-from comity.trust.artifact import Manifest
-from comity.trust.encoding import sha256
-from comity.trust.statement import Entry, parse_entry
+from comity.trust.encoding import Digest, sha256
+from comity.trust.names import Name
+from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD, HOLDS
-from comity.trust.statements import Advisory
+from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.proof import TlogProof
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node
@@ -307,15 +308,13 @@ async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whe
 ) -> None:
     node, made, with_proofs = own, list[str](), list[str]()
 
-    def statements(subject: Document, manifest: Manifest, said: LocalStatements) -> Statements:
+    def statements(subject: Document, *about: Any) -> Statements:
         made.append(subject.digest)
-        return make_statements(subject, manifest, said)
+        return make_statements(subject, *about)
 
-    def referrers(
-        subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes], more: bool
-    ) -> Referrers:
+    def referrers(subject: Document, *about: Any) -> Referrers:
         with_proofs.append(subject.digest)
-        return make_referrers(subject, manifest, entries, proofs, more)
+        return make_referrers(subject, *about)
 
     monkeypatch.setattr(registry, "make_statements", statements)
     monkeypatch.setattr(registry, "make_referrers", referrers)
@@ -401,3 +400,41 @@ async def test_a_digest_of_another_repository_is_not_served_under_this_name(own:
     async with client(node) as http:
         assert (await http.get(f"/v2/tests/other/blobs/sha256:{entry.sha256}")).status_code == 200
         assert (await http.get(f"/v2/{LOWER}/blobs/sha256:{entry.sha256}")).status_code == 404
+
+
+async def test_signatures_of_an_image_are_served_at_their_tag_while_they_count(
+    own: GatewayNode, tmp_path: Path
+) -> None:
+    node = own
+    release = await published(node, tmp_path)
+    by = node.publisher
+    async with client(node) as http, node.home.client() as submitter:
+        _, subject = await image(http)
+        tag = f"/v2/{LOWER}/manifests/{subject.replace(':', '-')}.sig"
+        missing = await http.get(tag, headers=ACCEPT)
+        assert (missing.status_code, missing.json()["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
+        said = sign_image(by.id, Name.parse(f"{REPOSITORY}@v1"), release.artifact, Digest(subject[7:]), by.signer)
+        await submitter.submit((by.announcement, sign_content(said, by.signer).line), ())
+
+        async def signed() -> bool:
+            return (await http.get(tag, headers=ACCEPT)).status_code == 200
+
+        await until(signed, what="the signature")
+        answer = await http.get(tag, headers=ACCEPT)
+        assert answer.headers["Docker-Content-Digest"] == digest(answer.content)
+        for each in (answer.json()["config"], *answer.json()["layers"]):
+            blob = await http.get(f"/v2/{LOWER}/blobs/{each['digest']}")
+            assert (digest(blob.content), len(blob.content)) == (each["digest"], each["size"])
+        by_digest = await http.get(f"/v2/{LOWER}/manifests/{digest(answer.content)}", headers=ACCEPT)
+        assert by_digest.content == answer.content
+        bundles = await referrers(http, subject, SIGSTORE)
+        assert {each["annotations"].get("dev.sigstore.bundle.content") for each in bundles} == {None, "dsse-envelope"}
+        assert (await http.get(f"/v2/{LOWER}/manifests/sha256-{'0' * 64}.sig", headers=ACCEPT)).status_code == 404
+        lost = Compromise(by.signer.public.id, node.home.origin, 0)
+        notice = Advisory(by.inception.author, by.id, "key-compromise", "critical", "the laptop is gone", lost)
+        await submitter.submit((sign_content(notice, by.signer).line,), ())
+
+        async def gone() -> bool:
+            return (await http.get(tag, headers=ACCEPT)).status_code != 200
+
+        await until(gone, what="a signature by a lost key that is not served")

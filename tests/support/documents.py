@@ -12,6 +12,7 @@ from comity.rules.charter_drafts import draft
 from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
+from comity.rules.image_signature import sign_image
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.description import Kit
 from comity.rules.offers.amounts import DefaultAnswer, Usage
@@ -55,6 +56,7 @@ from comity.trust.charter.votes import (
 from comity.trust.encoding import Json, canonical, parse_canonical, sha256
 from comity.trust.identity import Inception
 from comity.trust.keys import VerifyingKey
+from comity.trust.names import Name
 from comity.trust.node_records import Addresses
 from comity.trust.places import Place
 from comity.trust.report import VerdictReport, summarise_report
@@ -171,6 +173,8 @@ def _about_artifacts() -> Iterator[bytes]:
     for document in (None, SideObject.of(b"scores")):
         vouched = Vouched(_OFFICER.inception.author, _CASE.artifact, "evaluated", "well", document)
         yield sign_content(vouched, _OFFICER.signer).envelope.payload
+    image = sign_image(_OFFICER.id, Name.parse("swiss-ai/tiny@v1"), _CASE.artifact, sha256(b"image"), _OFFICER.signer)
+    yield sign_content(image, _OFFICER.signer).envelope.payload
     for conditions in (None, ApprovalConditions("a.txt", SideObject.of(b"a"))):
         approved = Approved(_OFFICER.id, _CASE.artifact, "hospital-bern", NOW, NOW + 9, NOW, conditions, "tiny")
         yield sign_content(approved, _OFFICER.signer).envelope.payload

@@ -24,7 +24,7 @@ from comity_cli.signers import PUBLISHER, signing
 
 if TYPE_CHECKING:
     from comity.trust.keys import PrivateKey
-    from comity_client.publish import PublishReceipt
+    from comity_client.publish import ImageReceipt, PublishReceipt
     from comity_client.publishers import Publisher
 
 NODE = nodes_option("Log it at this node; at most two. Default: at the home log.")
@@ -44,7 +44,7 @@ class ReceiptDocument:
     """Where a statement about an artifact was logged, as `comity publish --json` and its like print it.
 
     `ignored`: paths that a publication never contains. `model_key`: the hint of the key that signed the `model.sig` of
-    the folder; `uncovered`: paths that this signature does not cover.
+    the folder; `uncovered`: paths that this signature does not cover. `image`: of the signature of its OCI image.
     """
 
     receipt: PublishReceipt = field(metadata=INLINE)
@@ -62,6 +62,7 @@ class PublishOptions:
     parents: tuple[str, ...]
     model_sig: bool
     model_sig_key: Path | None
+    sign_oci: bool
     publisher: str
     nodes: tuple[str, ...]
     link: bool
@@ -72,6 +73,7 @@ class PublishOptions:
     "comity publish ./model --as inst/name@v2 --licence other --licence-file LICENSE --node node-ch --node node-es",
     "comity publish ./model --as inst/name@v1 --licence mit --node /srv/comity/operator.sock --link",
     "comity publish ./model --as inst/name@v1 --licence mit --document evaluation=results.json --model-sig",
+    "comity publish ./model --as inst/name@v1 --licence mit --sign-oci",
 )
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
 @click.argument("folder", type=FOLDER)
@@ -98,6 +100,7 @@ class PublishOptions:
 @click.option(
     "--model-sig-key", type=FILE, metavar="FILE", help="The key for model.sig: PKCS#8 on P-256 or P-384, mode 0600."
 )
+@click.option("--sign-oci", is_flag=True, help="Also sign the OCI image of the artifact, for cosign and its like.")
 @PUBLISHER
 @NODE
 @click.option("--link", is_flag=True, help="Hard-link into your own node's store (operator socket) instead of copying.")
@@ -123,6 +126,7 @@ def command(folder: Path, name: str, options: PublishOptions) -> int:
             parents=[_parent(item) for item in options.parents],
             documents=dict(_document_of(item) for item in options.documents),
             model_key=_model_key(signer, options.model_sig_key) if signs_model else None,
+            sign_image=options.sign_oci,
             nodes=options.nodes,
             link=options.link,
             on_event=on_event,
@@ -135,6 +139,8 @@ def command(folder: Path, name: str, options: PublishOptions) -> int:
     if receipt.uncovered:
         out.warn(f"model.sig does not cover, as with other tools of the format: {', '.join(receipt.uncovered[:5])}")
     status = show_receipt(out, receipt, options.nodes)
+    if receipt.image is not None:
+        status = max(status, show_image(out, receipt.image, signer, options.nodes))
     out.hint(f"comity whereis {receipt.title}   # to see the mirrors")
     return status
 
@@ -180,6 +186,16 @@ def logged_status(logged: Sequence[object], nodes: Sequence[str]) -> int:
     """The exit status of a command that logs at each of `nodes`, in as many receipts as nodes logged it: 8 if one of
     those that the user named did not. At least one did, or the command failed."""
     return PARTIAL if len(logged) < len(nodes) else 0
+
+
+def show_image(out: Output, image: ImageReceipt, signer: Publisher, nodes: Sequence[str]) -> int:
+    """Print what was signed of an image, and where it was logged. Returns the exit status; `nodes` are those that the
+    user named."""
+    out.fact("image", f"sha256:{image.digest}, signed by the {image.algorithm} key {image.key[:16]}")
+    for logged in image.logged:
+        out.done(f"signature logged at {logged.node}: entry {logged.index} of {logged.origin}")
+    out.hint(f"comity publisher key {signer.label!r} > pub.pem   # for cosign verify --key pub.pem")
+    return logged_status(image.logged, nodes)
 
 
 def show_receipt(out: Output, receipt: PublishReceipt, nodes: Sequence[str], *, alone: bool = True) -> int:

@@ -1,4 +1,4 @@
-"""`comity publisher new|rotate|show|watch|ls`."""
+"""`comity publisher new|rotate|show|watch|ls|sign-oci|key`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
+from comity.content import durable
 from comity.trust.encoding import Digest, format_id, sha256, syllables
-from comity.trust.errors import ComityError
+from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
+from comity.trust.keys import PublicKey
 from comity.trust.rotation import MAX_ROTATIONS
 from comity.trust.statement_kinds import STATEMENT_KINDS
 
 from comity_cli.command import Group, agree, client, examples, output
-from comity_cli.commands.publish import logged_status
+from comity_cli.commands.publish import NODE, ReceiptDocument, logged_status, show_image
 from comity_cli.document import INLINE, document
-from comity_cli.files import FILE
+from comity_cli.files import FILE, NEW_FILE
+from comity_cli.following import follow
 from comity_cli.known_since import known_day
 from comity_cli.nodes import nodes_option
 from comity_cli.output import plural
+from comity_cli.signers import PUBLISHER, signing
 
 if TYPE_CHECKING:
     from comity_client.evidence.known_since import KnownSince
@@ -281,3 +285,83 @@ def ls() -> None:
         out.say("None yet.")
         out.hint("comity publisher new LABEL --jurisdiction CODE")
     out.answer(PublishersDocument(tuple(PublisherItem(p.id, p.label, p.home, p.folder) for p in known)))
+
+
+@document("publisher-key")
+class PublisherKeyDocument:
+    """The key by which other programs check the images of a publisher, as `comity publisher key --json` prints it.
+
+    `key` is its id in envelopes. `basis`: why the artifact is of this publisher; null for an own identity. `rotation`:
+    of the keys; null for the first ones.
+    """
+
+    publisher: Digest
+    algorithm: str
+    key: Digest
+    pem: str
+    rotation: Digest | None
+    basis: str | None
+
+
+@examples("comity publisher sign-oci inst/name@v1", "comity publisher sign-oci inst/name@v1 --node node-ch --json")
+@command.command("sign-oci", short_help="Sign the OCI image of an artifact that you published.")
+@click.argument("reference", metavar="REF")
+@PUBLISHER
+@NODE
+def sign_oci(reference: str, publisher: str, nodes: tuple[str, ...]) -> int:
+    """Sign the OCI image of an artifact that you published before, for cosign, policy-controller, Kyverno and podman,
+    and log the signature. Gateways serve it beside the image. After comity publisher rotate, sign again: a signature of
+    retired keys is not served. Exit status 8: not every node that you named logged it."""
+    out, api = output(), client()
+    signer = signing(api, publisher)
+    with follow(out, "signing") as on_event:
+        receipt = api.sign_image(reference, publisher=signer, nodes=nodes, on_event=on_event)
+    assert receipt.image is not None  # it is what was asked for
+    out.prose(f"{receipt.title}  sha256:{receipt.artifact}")
+    status = show_image(out, receipt.image, signer, nodes)
+    out.answer(ReceiptDocument(receipt))
+    return status
+
+
+@examples("comity publisher key 'Swiss AI' > pub.pem", "comity publisher key inst/name@v1 --out pub.pem")
+@command.command("key", short_help="Print the key of a publisher for cosign.")
+@click.argument("who", metavar="LABEL|REF")
+@click.option("--out", "file", type=NEW_FILE, help="Write the key to this new file.")
+def key(who: str, file: Path | None) -> None:
+    """Print the public key, in PEM, by which cosign and its like check the images of a publisher: of your own identity
+    by its label, or of the publisher of REF by what nodes prove. It is the classical half of the publisher's newest
+    key. These programs do not see the post-quantum half, logs, rotations or lost keys: comity verify does."""
+    from comity_client.publish import image_key
+
+    out, api = output(), client()
+    try:
+        own = api.publisher(who)
+        found, identity, rotation, basis = image_key(own), own.id, own.rotation, None
+    except NotFound:
+        found, identity, rotation, basis = _of_reference(who)
+    pem = found.to_pem().decode("ascii")
+    if file is not None:
+        durable.write_file(file, pem.encode("ascii"), mode=0o644, point="publisher-key")
+        out.done(f"the {found.alg} key of publisher {identity[:16]} is in {file}")
+    else:
+        out.say(pem.rstrip())
+    if basis is not None:
+        out.hint(f"the publisher is {identity}: compare the id with its publisher ({basis})")
+    out.answer(PublisherKeyDocument(identity, found.alg, found.id, pem, rotation, basis))
+
+
+def _of_reference(reference: str) -> tuple[PublicKey, Digest, Digest | None, str]:
+    """The key of the publisher of an artifact, the publisher, its rotation, and why the artifact is the publisher's.
+    Raises NotFound (NO-PUBLISHER), and as `Client.resolve` does."""
+    from comity.rules.image_signature import classical_half
+    from comity.trust.rotation import parse_rotation
+
+    resolution = client().resolve(reference)
+    publication = resolution.publication
+    if publication is None:
+        why = "no publisher is proven to have signed it"
+        raise NotFound(f"{resolution.title} has no publisher", why=why, hint="comity show REF", code="NO-PUBLISHER")
+    chain = publication.chain
+    entry = chain.entries[-1] if chain.entries else None
+    rotation = parse_rotation(entry)[0].digest if entry is not None else None
+    return classical_half(chain.current.keys.keys[0]), publication.publisher.id, rotation, resolution.basis

@@ -13,6 +13,7 @@ from comity.rules.continuity.plan import PlanStatement
 from comity.rules.equivocation import EquivocationClaim
 from comity.rules.file_records import FileIndexState
 from comity.rules.hardware_evidence import Attested
+from comity.rules.image_signature import ImageSigned
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import OfferFault
 from comity.rules.offers.records import PARTY_STATEMENTS, RECORDS
@@ -39,6 +40,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Gone,
     Advisory,
     Vouched,
+    ImageSigned,
     EvaluationAnnounced,
     Verified,
     Derived,

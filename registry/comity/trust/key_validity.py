@@ -396,6 +396,40 @@ def judge_notice(
     return JudgedNotice(notice, is_logged_before(notice, seen, logs_of_notice(notice, chain, bound, policy)))
 
 
+@frozen
+class KeyCircumstances:
+    """By what the keys behind any signed statement are judged."""
+
+    claims: ParsedClaims
+    proofs: tuple[InclusionEvidence, ...]
+    bound: tuple[BoundNode, ...]
+    policy: Policy
+    consistency: ProvenConsistency
+    reader: EvidenceReader
+
+
+def refused_keys(
+    entry: Entry, identity: Digest, chain: RotationChain, given: KeyCircumstances, author: str = "author"
+) -> str:
+    """Why the keys of the identity that signed `entry` do not count for it; empty if they do. Retired keys count below
+    the cut of their rotation, lost ones below the entry that the identity names: both only with a proof.
+
+    Args:
+        chain: the identity's rotations with the keys that signed.
+        author: what the identity is, in the answer.
+    """
+    seen, _, _ = prove_entry(entry, given.proofs, given.bound, given.reader)
+    own = (proof.data for proof in given.proofs if proof.line == entry.digest)
+    pinned = given.policy.rotations.get(identity)
+    validity = judge_keys(entry, chain, pinned, own, given.consistency, given.reader)
+    if not validity.accepted or validity.text.startswith(UNKNOWN):
+        return validity.text
+    for notice in compromise_notices(given.claims, identity, chain, entry.envelope):
+        if not judge_notice(notice, chain, seen, given.bound, given.policy).before:
+            return f"its {author} reports that the key was compromised from entry {notice.index} of {notice.origin} on"
+    return ""
+
+
 def prove_entry(
     entry: Entry, proofs: Iterable[InclusionEvidence], bound: tuple[BoundNode, ...], reader: EvidenceReader
 ) -> tuple[tuple[WitnessedEntry, ...], tuple[Remark, ...], tuple[Remark, ...]]:

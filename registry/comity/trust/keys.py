@@ -24,6 +24,9 @@ from comity.trust.frozen import frozen
 _Private: TypeAlias = (
     ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey | mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey
 )
+_Public: TypeAlias = (
+    ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey | mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey
+)
 
 RAW_SIZES: Final[Mapping[str, int]] = {
     "ecdsa-p256": 65,
@@ -68,19 +71,38 @@ class PublicKey:
             raise Malformed("wrong key length", why=f"{self.alg} keys have {RAW_SIZES[self.alg]} bytes")
         object.__setattr__(self, "id", sha256(self.alg.encode() + b"\n" + self.raw))
 
+    def to_pem(self) -> bytes:
+        """The key as other programs read it: SubjectPublicKeyInfo in PEM. Raises Malformed if it is no point of its
+        curve."""
+        return self._encoded(serialization.Encoding.PEM)
+
+    def to_der(self) -> bytes:
+        """As `to_pem`, in DER."""
+        return self._encoded(serialization.Encoding.DER)
+
+    def _encoded(self, encoding: serialization.Encoding) -> bytes:
+        try:
+            return self._loaded().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+        except ValueError as error:
+            raise Malformed("not a public key", why=f"it is no point of the curve of {self.alg}") from error
+
+    def _loaded(self) -> _Public:
+        if self.alg == "ed25519":
+            return ed25519.Ed25519PublicKey.from_public_bytes(self.raw)
+        if self.alg == "ml-dsa-44":
+            return mldsa.MLDSA44PublicKey.from_public_bytes(self.raw)
+        if self.alg == "ml-dsa-65":
+            return mldsa.MLDSA65PublicKey.from_public_bytes(self.raw)
+        return ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[self.alg][0], self.raw)
+
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raises Untrusted unless `signature` is this key's valid signature of `message`, canonically encoded."""
         try:
-            if self.alg == "ed25519":
-                ed25519.Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, message)
-            elif self.alg == "ml-dsa-44":
-                mldsa.MLDSA44PublicKey.from_public_bytes(self.raw).verify(signature, message)
-            elif self.alg == "ml-dsa-65":
-                mldsa.MLDSA65PublicKey.from_public_bytes(self.raw).verify(signature, message)
+            key = self._loaded()
+            if isinstance(key, ec.EllipticCurvePublicKey):
+                key.verify(ecdsa_der(self.alg, signature), message, ec.ECDSA(_CURVES[self.alg][1]))
             else:
-                curve, digest = _CURVES[self.alg]
-                point = ec.EllipticCurvePublicKey.from_encoded_point(curve, self.raw)
-                point.verify(ecdsa_der(self.alg, signature), message, ec.ECDSA(digest))
+                key.verify(signature, message)
         except (InvalidSignature, ValueError) as error:
             raise Untrusted("bad signature", why=f"not a signature by {self.alg} key {self.id[:16]}") from error
 

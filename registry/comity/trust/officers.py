@@ -23,14 +23,7 @@ from comity.trust.claims import ParsedClaims, prove_each, unsigned_note
 from comity.trust.encoding import Digest, format_time
 from comity.trust.evidence import Evidence, EvidenceReader, Remark
 from comity.trust.frozen import frozen
-from comity.trust.key_validity import (
-    UNKNOWN,
-    ProvenConsistency,
-    compromise_notices,
-    judge_keys,
-    judge_notice,
-    prove_entry,
-)
+from comity.trust.key_validity import KeyCircumstances, ProvenConsistency, prove_entry, refused_keys
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.rotation import RotationChain
 from comity.trust.statement import Entry
@@ -127,7 +120,7 @@ def judge_approval(proven: ProvenApproval, given: ApprovalCircumstances) -> Judg
         _other_scope(proven, rule)
         or _by_publisher(proven, rule, given.claims, keys)
         or _too_long(proven, rule)
-        or _bad_keys(proven, given, seen)
+        or _bad_keys(proven, given)
         or _unlogged(rule, seen)
         or _without_conditions(proven, rule, given.evidence)
     )
@@ -174,17 +167,11 @@ def _too_long(proven: ProvenApproval, rule: ApprovalRule) -> str:
     return f"it is for {days} days, and the policy allows {rule.max_time // DAY}"
 
 
-def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances, seen: Sequence[WitnessedEntry]) -> str:
-    entry, officer, chain, digest = proven.entry, proven.approved.by, proven.chain, proven.entry.digest
-    own = (proof.data for proof in given.evidence.proofs if proof.line == digest)
-    pinned = given.policy.rotations.get(officer)
-    validity = judge_keys(entry, chain, pinned, own, given.consistency, given.reader)
-    if not validity.accepted or validity.text.startswith(UNKNOWN):
-        return validity.text
-    for notice in compromise_notices(given.claims, officer, chain, entry.envelope):
-        if not judge_notice(notice, chain, seen, given.bound, given.policy).before:
-            return f"its officer reports that the key was compromised from entry {notice.index} of {notice.origin} on"
-    return ""
+def _bad_keys(proven: ProvenApproval, given: ApprovalCircumstances) -> str:
+    known = KeyCircumstances(
+        given.claims, given.evidence.proofs, given.bound, given.policy, given.consistency, given.reader
+    )
+    return refused_keys(proven.entry, proven.approved.by, proven.chain, known, "officer")
 
 
 def _unlogged(rule: ApprovalRule, seen: Sequence[WitnessedEntry]) -> str:

@@ -25,6 +25,7 @@ UPSTREAM_CHANGED: Final = "upstream-changed"
 UPSTREAM_GONE: Final = "upstream-gone"
 ADVISORY: Final = "advisory"
 VOUCHED: Final = "vouched"
+IMAGE_SIGNED: Final = "image-signed"
 EVALUATION_ANNOUNCED: Final = "evaluation-announced"
 VERIFIED: Final = "verified"
 APPROVED: Final = "approved"
@@ -116,6 +117,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(UPSTREAM_GONE, NODE, "The upstream is gone"),
         StatementKind(ADVISORY, ANYONE, "Warned about an artifact"),
         StatementKind(VOUCHED, ANYONE, "Vouched for an artifact", objects=True),
+        StatementKind(IMAGE_SIGNED, IDENTITY, "Signed the image of an artifact"),
         StatementKind(EVALUATION_ANNOUNCED, ANYONE, "Announced an evaluation"),
         StatementKind(VERIFIED, IDENTITY, "Verified an artifact", objects=True),
         StatementKind(APPROVED, IDENTITY, "Approved an artifact", objects=True),

@@ -84,7 +84,7 @@ def test_a_receipt_lists_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
     show_receipt(Output(as_json=True), PublishReceipt("a/b@v1", X, (where,), 1, 2, (".git",)), ())
     assert json.loads(capsys.readouterr().out) == {
         "schema": "comity.dev/receipt/v1", "title": "a/b@v1", "artifact": X, "files": 1, "bytes": 2,
-        "ignored": [".git"], "model_key": None, "uncovered": [],
+        "ignored": [".git"], "model_key": None, "uncovered": [], "image": None,
         "logged": [{"node": "node-ch", "origin": "node-ch/log", "index": 3, "size": 9, "line": Y,
                     "cosigners": ["node-es/cosigner"], "log": "node-ch/log+id+key"}],
     }  # fmt: skip

@@ -1,24 +1,19 @@
-"""Image manifests of an artifact for registry clients: as a CNCF ModelPack, and of what refers to it.
-
-The ModelPack and its configuration are derived from the manifest of the artifact only, so that they are the same at
-every node, under every name and version.
-
-    {"artifactType":"application/vnd.cncf.model.manifest.v1+json","config":{…},"layers":[
-      {"annotations":{"org.cncf.model.filepath":"model.safetensors","org.opencontainers.image.title":…},
-       "digest":"sha256:9f2c…","mediaType":"application/vnd.cncf.model.weight.v1.raw","size":90868376}],…}
-
-The type of a layer is guessed from the name of the file, and annotated as untested. Sources: CNCF ModelPack
-specification, docs/spec.md and docs/annotations.md; OCI image specification 1.1, manifest.md; `title` is the name that
-oras gives a file.
+"""What a registry serves of an artifact: its ModelPack, which `comity.rules.model_pack` makes, and what refers to it.
 
 Referrers are small image manifests whose `subject` is the ModelPack manifest:
 
     statements about it     in-toto statements in DSSE envelopes, as they are in a log: published, vouched, advisories,
                             verification summaries (a logged report); the predicate type is an annotation
     proofs                  the inclusion proof of each statement by which somebody published or observed the artifact
+    signatures              of this manifest by the publisher, as Sigstore bundles; also at a tag
     model.sig               the OpenSSF signature, if it is a file of the artifact
     bills of materials      files of the artifact by the names that CycloneDX and SPDX recommend
     documents               those that the publisher named in the statement (card, training summary, evaluation)
+
+Programs that check images find the signatures of a model as such referrers (cosign 3), and at the tag `sha256-….sig` of
+its repository, an image manifest with a layer for each signature: cosign 2, policy-controller, Kyverno and the
+libraries of skopeo and podman read that. Sources: cosign, specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md; OCI image
+specification 1.1, config.md.
 
 The node has verified the signatures of the statements; a client verifies them again. A statement and its referrer keep
 their digests for ever. A proof is one under the best checkpoint that the node knows now, so its digest changes.
@@ -27,53 +22,29 @@ their digests for ever. A proof is one under the best checkpoint that the node k
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Final
 
 from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.addons.oci.ollama import encode_image, find_projector, list_models, model_config, model_image
 from comity.gateway.hub.mirrored import LocalStatements
+from comity.rules.image_signature import COSIGN_PREDICATE, ImageSignature, foreign_signature
+from comity.rules.model_pack import IMAGE_MANIFEST, TITLE, Document, descriptor, image_manifest, of_document, pack_image
 from comity.trust.artifact import FileEntry, Manifest
-from comity.trust.encoding import Digest, Json, canonical, sha256
+from comity.trust.encoding import Digest, Json, b64encode, canonical
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.frozen import frozen
+from comity.trust.model_signing.bundle import Bundle, KeyMaterial
 from comity.trust.statement import Entry, Statement, parse_entry
 from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Advisory, Published
 
-IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-MODEL_MANIFEST: Final = "application/vnd.cncf.model.manifest.v1+json"
-MODEL_CONFIG: Final = "application/vnd.cncf.model.config.v1+json"
-WEIGHT: Final = "application/vnd.cncf.model.weight.v1.raw"
-WEIGHT_CONFIG: Final = "application/vnd.cncf.model.weight.config.v1.raw"
-DOC: Final = "application/vnd.cncf.model.doc.v1.raw"
-CODE: Final = "application/vnd.cncf.model.code.v1.raw"
-DATASET: Final = "application/vnd.cncf.model.dataset.v1.raw"
 OCTETS: Final = "application/octet-stream"
 
-FILE_PATH: Final = "org.cncf.model.filepath"
-UNTESTED: Final = "org.cncf.model.file.mediatype.untested"
-TITLE: Final = "org.opencontainers.image.title"
-ARTIFACT: Final = "dev.comity.artifact"
-"""Annotation of an image manifest: the digest of the artifact, which `comity verify` takes."""
-
-MAX_IMAGE_MANIFEST: Final = 4 * 1024 * 1024
-"""Bytes that registry clients read of a manifest."""
-
-_BY_ENDING: Final[Mapping[str, str]] = {
-    **dict.fromkeys((".md", ".pdf", ".rst", ".html", ".png", ".jpg", ".jpeg", ".svg"), DOC),
-    **dict.fromkeys((".py", ".ipynb", ".sh", ".c", ".cc", ".cpp", ".cu", ".h", ".js", ".ts", ".rs", ".go"), CODE),
-    **dict.fromkeys((".parquet", ".arrow", ".csv", ".tsv"), DATASET),
-    **dict.fromkeys(
-        (".safetensors", ".gguf", ".ggml", ".bin", ".pt", ".pth", ".ckpt", ".onnx", ".onnx_data", ".h5", ".npz"), WEIGHT
-    ),
-    **dict.fromkeys((".msgpack", ".tflite", ".pb", ".mlmodel", ".engine"), WEIGHT),
-}
-_DOC_NAMES: Final = ("readme", "license", "licence", "notice", "copying")
-_FORMATS: Final = ("safetensors", "gguf", "onnx")
 STATEMENT: Final = "application/vnd.in-toto+json"
 ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 PROOF: Final = "application/vnd.c2sp.tlog-proof.v1"
@@ -95,22 +66,19 @@ MAX_STATEMENTS: Final = 128
 """Statements that are listed of an artifact, in the order of `comity.rules.precedence`."""
 MAX_PROOFS: Final = 8
 
+PAYLOAD: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
+IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
+SIGNATURE_NOTE: Final = "dev.cosignproject.cosign/signature"
+"""Annotation of a layer: the signature of its bytes, in base64."""
+CONTENT_NOTE: Final = "dev.sigstore.bundle.content"
+PREDICATE_NOTE: Final = "dev.sigstore.bundle.predicateType"
+
+_SIGNATURE_TAG: Final = re.compile(r"sha256-([0-9a-f]{64})\.sig\Z")
+
 TITLE_DIGITS: Final = 16
 """Digits of the digest of a statement or proof in the name of its file."""
-_ENDINGS: Final[Mapping[str, str]] = {STATEMENT: ".dsse.json", PROOF: ".tlog-proof"}
+_ENDINGS: Final[Mapping[str, str]] = {STATEMENT: ".dsse.json", PROOF: ".tlog-proof", SIGNATURE: ".sigstore.json"}
 _BOMS: Final[Mapping[str, str]] = {"bom.json": CYCLONEDX, ".cdx.json": CYCLONEDX, ".spdx.json": SPDX}
-
-
-@frozen
-class Document:
-    """A blob or manifest that is made here, with its media type."""
-
-    data: bytes
-    media: str
-
-    @property
-    def digest(self) -> Digest:
-        return sha256(self.data)
 
 
 EMPTY: Final = Document(b"{}", "application/vnd.oci.empty.v1+json")
@@ -126,65 +94,12 @@ class ModelPack:
     files: Mapping[Digest, FileEntry]
 
 
-def layer_type(path: str) -> str:
-    """Return the media type of a file, by its name."""
-    name = PurePosixPath(path.lower())
-    if name.stem in _DOC_NAMES and name.suffix in ("", ".txt"):
-        return DOC
-    return _BY_ENDING.get(name.suffix, WEIGHT_CONFIG)
-
-
-def descriptor(media: str, digest: Digest, size: int, **more: Json) -> dict[str, Json]:
-    """Return an OCI content descriptor."""
-    return {"mediaType": media, "digest": f"sha256:{digest}", "size": size, **more}
-
-
-def of_document(document: Document, **more: Json) -> dict[str, Json]:
-    """Return the content descriptor of a document."""
-    return descriptor(document.media, document.digest, len(document.data), **more)
-
-
-def image_manifest(
-    kind: str, config: Document, layers: Iterable[Json], annotations: Mapping[str, str], **more: Json
-) -> Document:
-    """Return an image manifest with the artifact type `kind`."""
-    document: dict[str, Json] = {
-        "schemaVersion": 2,
-        "mediaType": IMAGE_MANIFEST,
-        "artifactType": kind,
-        "config": of_document(config),
-        "layers": list(layers),
-        "annotations": dict(annotations),
-        **more,
-    }
-    return Document(canonical(document), IMAGE_MANIFEST)
-
-
-def model_pack_config(manifest: Manifest) -> Document:
-    """Return the configuration of a ModelPack. It names no publisher: what publishers say is signed, in referrers."""
-    endings = {PurePosixPath(entry.path).suffix.lower().removeprefix(".") for entry in manifest.files}
-    known = next((name for name in _FORMATS if name in endings), "")
-    document: dict[str, Json] = {
-        "descriptor": {},
-        "config": {"format": known} if known else {},
-        "modelfs": {"type": "layers", "diffIds": [f"sha256:{entry.sha256}" for entry in manifest.files]},
-    }
-    return Document(canonical(document), MODEL_CONFIG)
-
-
 def make_pack(manifest: Manifest) -> ModelPack:
     """Return what the registry serves of an artifact."""
-    config = model_pack_config(manifest)
-    image = image_manifest(MODEL_MANIFEST, config, map(_layer, manifest.files), {ARTIFACT: f"sha256:{manifest.digest}"})
-    fits = bool(manifest.files) and len(image.data) <= MAX_IMAGE_MANIFEST
-    made = [*([image, config] if fits else []), EMPTY, *_ollama_documents(manifest)]
+    image = pack_image(manifest)
+    made = [*([image.manifest, image.config] if image else []), EMPTY, *_ollama_documents(manifest)]
     documents = {document.digest: document for document in made}
-    return ModelPack(image if fits else None, documents, {entry.sha256: entry for entry in manifest.files})
-
-
-def _layer(entry: FileEntry) -> dict[str, Json]:
-    annotations = {FILE_PATH: entry.path, TITLE: entry.path, UNTESTED: "true"}
-    return descriptor(layer_type(entry.path), entry.sha256, entry.size, annotations=annotations)
+    return ModelPack(image.manifest if image else None, documents, {entry.sha256: entry for entry in manifest.files})
 
 
 def _ollama_documents(manifest: Manifest) -> Iterable[Document]:
@@ -209,13 +124,15 @@ class Referrer:
 
 @frozen
 class Statements:
-    """The statements about `artifact`, and what refers to it without the proofs. `more`: there are others that a limit
-    left out."""
+    """The statements about `artifact`, those of them that sign its image and count, and what refers to it without the
+    proofs. `more`: there are others that a limit left out. `subjects`: on what else the signatures depend."""
 
     artifact: Digest
     entries: tuple[Entry, ...]
     more: bool
+    signatures: tuple[ImageSignature, ...]
     referrers: Referrers
+    subjects: tuple[Digest, ...] = ()
 
     @property
     def size(self) -> int:
@@ -226,13 +143,15 @@ class Statements:
 @frozen
 class Referrers:
     """The referrers of the manifest `subject`; `documents` are their manifests and blobs, `files` those that are in the
-    store. `unread`: there are more statements than are listed."""
+    store. `unread`: there are more statements than are listed. `signed`: the manifest at the tag of its signatures;
+    None if there is none."""
 
     subject: Digest
     all: tuple[Referrer, ...]
     documents: Mapping[Digest, Document]
     files: Mapping[Digest, FileEntry]
     unread: bool = False
+    signed: Document | None = None
 
     @property
     def size(self) -> int:
@@ -254,10 +173,18 @@ def about(lines: Sequence[bytes], artifact: Digest) -> tuple[Entry, ...]:
     return tuple(e for e in entries if any(subject.digest == artifact for subject in e.statement.subjects))
 
 
-def make_statements(subject: Document, manifest: Manifest, said: LocalStatements) -> Statements:
-    """Return the statements in `said` about the artifact whose image manifest is `subject`."""
-    entries = about(said.lines, manifest.digest)
-    return Statements(manifest.digest, entries, said.more, make_referrers(subject, manifest, entries, (), said.more))
+def make_statements(
+    subject: Document, manifest: Manifest, said: LocalStatements, signatures: Sequence[ImageSignature] = ()
+) -> Statements:
+    """Return the statements in `said` about the artifact whose image manifest is `subject`.
+
+    Args:
+        signatures: those of the image that count.
+    """
+    entries, signed = about(said.lines, manifest.digest), tuple(signatures)
+    by = tuple(dict.fromkeys(each.said.by for each in signed))
+    made = make_referrers(subject, manifest, entries, (), said.more, signed)
+    return Statements(manifest.digest, entries, said.more, signed, made, by)
 
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
@@ -266,14 +193,21 @@ def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
 
 
 def make_referrers(
-    subject: Document, manifest: Manifest, entries: Sequence[Entry], proofs: Sequence[bytes], more: bool
+    subject: Document,
+    manifest: Manifest,
+    entries: Sequence[Entry],
+    proofs: Sequence[bytes],
+    more: bool,
+    signatures: Sequence[ImageSignature] = (),
 ) -> Referrers:
-    """Return the referrers of the image manifest `subject`; with `more`, there are statements besides `entries`."""
+    """Return the referrers of the image manifest `subject`; with `more`, there are statements besides `entries`.
+    `signatures`: those of the image that count."""
     made: list[Referrer] = []
     files: dict[Digest, FileEntry] = {}
     for entry in entries[:MAX_STATEMENTS]:
         notes = {PREDICATE: _predicate_type(entry.statement), **_advised(entry.statement)}
         made.append(_made(subject, STATEMENT, Document(entry.line, ENVELOPE), notes))
+    made += (_made(subject, SIGNATURE, signature_bundle(each), bundle_notes()) for each in signatures)
     made += (_made(subject, PROOF, Document(proof, PROOF), {}) for proof in proofs)
     for kind, notes, file in (*_signed_files(manifest), *_documents(entries)):
         layer = descriptor(kind if kind != DOCUMENT else OCTETS, file.sha256, file.size, annotations={TITLE: file.path})
@@ -281,7 +215,10 @@ def make_referrers(
         files[file.sha256] = file
     documents = {found.manifest.digest: found.manifest for found in made}
     documents |= {found.blob.digest: found.blob for found in made if found.blob is not None}
-    return Referrers(subject.digest, tuple(made), documents, files, more or len(entries) > MAX_STATEMENTS)
+    image = signature_image(signatures)
+    documents |= {document.digest: document for document in image}
+    unread = more or len(entries) > MAX_STATEMENTS
+    return Referrers(subject.digest, tuple(made), documents, files, unread, image[0] if image else None)
 
 
 def _made(subject: Document, kind: str, blob: Document, annotations: Mapping[str, str]) -> Referrer:
@@ -328,3 +265,54 @@ def _documents(entries: Sequence[Entry]) -> Iterator[tuple[str, dict[str, str], 
                 found.setdefault((kind, item.digest), FileEntry(kind, item.size, item.digest))
     for (kind, _), file in found.items():
         yield DOCUMENT, {KIND: kind}, file
+
+
+def signed_digest(tag: str) -> Digest | None:
+    """Return the digest of the image whose signatures are at the tag; None for a tag that is a version."""
+    found = _SIGNATURE_TAG.match(tag)
+    return Digest(found[1]) if found else None
+
+
+def signature_bundle(signature: ImageSignature) -> Document:
+    """Return the Sigstore bundle of a signature. It has no entry of a Rekor log: the log that it is in is Comity's."""
+    said, key = signature.said, signature.key
+    hint = b64encode(hashlib.sha256(key.to_der()).digest())
+    signed = Bundle(KeyMaterial(hint), said.signed_statement, foreign_signature(key, said.envelope))
+    return Document(signed.encode(), SIGNATURE)
+
+
+def bundle_notes() -> dict[str, str]:
+    """Return the annotations by which cosign finds a bundle before it reads it."""
+    return {CONTENT_NOTE: "dsse-envelope", PREDICATE_NOTE: COSIGN_PREDICATE}
+
+
+def signature_image(signatures: Sequence[ImageSignature]) -> tuple[Document, ...]:
+    """Return what is at the tag of the signatures: the image manifest, and the documents that it names; nothing without
+    a signature."""
+    if not signatures:
+        return ()
+    payloads = [Document(each.said.signed_payload, PAYLOAD) for each in signatures]
+    layers: list[Json] = []
+    for each, payload in zip(signatures, payloads, strict=True):
+        text = b64encode(foreign_signature(each.key, each.said.payload))
+        layers.append(of_document(payload, annotations={SIGNATURE_NOTE: text}))
+    config = _config(payloads)
+    document: dict[str, Json] = {
+        "schemaVersion": 2,
+        "mediaType": IMAGE_MANIFEST,
+        "config": of_document(config),
+        "layers": layers,
+    }
+    return (Document(canonical(document), IMAGE_MANIFEST), config, *payloads)
+
+
+def _config(payloads: Sequence[Document]) -> Document:
+    """The configuration of the image: registries and programs that copy images compare its list with the layers."""
+    listed: list[Json] = [f"sha256:{payload.digest}" for payload in payloads]
+    document: dict[str, Json] = {
+        "architecture": "",
+        "os": "",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": listed},
+    }
+    return Document(canonical(document), IMAGE_CONFIG)

@@ -29,13 +29,17 @@ from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.collector import Question
 from comity.rules.git_ids import tree_ids
+from comity.rules.image_signature import ImageSignature, by_publisher, image_signatures
+from comity.rules.precedence import Precedence
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Malformed, Unavailable
-from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile
+from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile, InclusionEvidence
 from comity.trust.frozen import frozen
+from comity.trust.key_validity import KeyCircumstances
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, SideObject, parse_entry
+from comity.trust.statement_kinds import IMAGE_SIGNED
 from comity.trust.upstream import Observed, is_commit
 
 
@@ -93,6 +97,24 @@ class LocalArtifacts:
         """Return the proven lines here about an artifact, and the lines that prove their authors. Raises NotFound."""
         found = [located async for located in self._artifacts.claims(artifact)]
         return LocalStatements(tuple(each.line for each in found), any(each.more or each.others for each in found))
+
+    async def image_signatures(self, artifact: Digest, publisher: Digest, image: Digest) -> tuple[ImageSignature, ...]:
+        """Return the signatures of the image manifest `image` by the publisher of the artifact that count here."""
+        if not await self._ledger.run(self._signed_by, artifact, publisher):
+            return ()
+        policy = self._judge.policy
+        found = await self._collector.collect(artifact, policy, publisher)
+        proofs = list[InclusionEvidence]()
+        for entry in by_publisher(found.claims, publisher, artifact):
+            proofs += [InclusionEvidence(entry.digest, data) for data in await self.proofs(entry.digest)]
+        given = KeyCircumstances(found.claims, tuple(proofs), found.bound, policy, {}, self._judge.reader)
+        return await self._pools.hashing(image_signatures, found.claims, publisher, artifact, image, given)
+
+    def _signed_by(self, artifact: Digest, publisher: Digest) -> bool:
+        """Blocking. Whether the publisher signed an image of the artifact, whatever others sign."""
+        asked = Precedence(frozenset({publisher}))
+        about = self._ledger.tables.proven.about(artifact, (IMAGE_SIGNED,), 1, asked)
+        return any(parse_entry(found.line).statement.by == Author("identity", publisher) for found in about.found)
 
     async def withdrawn(self, artifact: Digest) -> bool:
         """Return whether this node withdrew its copy, by its own log, and claims no new one there."""

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from comity.addons.oci.manifests import IMAGE_MANIFEST
 from comity.addons.oci.registry import LATEST
 from comity.addons.oci.routes import MAX_PAGE, MAX_WARNING, OciRoutes, oci_error
 from comity.gateway.hub.views import Refs
+from comity.rules.model_pack import IMAGE_MANIFEST
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, PolicyNotMet, Refused, Unavailable
 from starlette.requests import Request
