@@ -20,12 +20,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from comity.content.kept_plan_checks import keep_plan_check
 from comity.gateway.app import serve_gateway
 from comity.gateway.console.logs import log_id
 from comity.gateway.console.oidc.provider_sign_in import CALLBACK
+from comity.rules.continuity.facts import FallbackFacts
 from comity.rules.signing import sign_content
 from comity.trust.statements import Advisory
 from support.command_server import command_server
+from support.continuity_facts import all_facts, checked
 from support.environments import kept, python_with
 from support.federation import found, serving, until
 from support.gateway import GatewayNode
@@ -64,8 +67,12 @@ async def lab(folder: Path, issuer: str) -> AsyncIterator[GatewayNode]:
     secret.write_text(SECRET)
     homes[0].set("oidc", issuer=issuer, client_id=CLIENT, secret_file="oidc-secret", scopes=[])
     homes[0].set("oidc", operators=["comity-operators"])
+    homes[0].set("gateway", prices_file="prices.toml")
     async with serving(*homes[1:4]), serving(homes[0], companion=serve_gateway) as (listening,):
         node = GatewayNode(listening.http, homes[0], publisher)
+        prices = homes[0].directory / "prices.toml"
+        prices.write_text('currency = "CHF"\nwatts = 150\n[prices]\nkwh = 0.27\nhour = 95\n')
+        keep_plan_check(homes[0].directory, checked(all_facts(FallbackFacts(None))))
         weights = model(folder / "model", weights=100_000)
         (weights / "README.md").write_text(CARD)
         ready = await node.publish(weights, "swiss-ai/apertus@v1")
@@ -85,8 +92,9 @@ async def walk(node: GatewayNode, pages: dict[str, str], shots: Path, windows: i
         links = [(await operator.sign_in_link()).link for _ in range(windows)]
     node_pages = {
         f"node{name.replace('/', '-')}": f"/-/node{name}"
-        for name in ("", "/waiting", "/tokens", "/settings", "/sessions")
+        for name in ("", "/waiting", "/tokens", "/settings", "/sessions", "/costs")
     }
+    node_pages["continuity"] = "/-/continuity"
     wanted = {"pages": pages, "links": links, "node_pages": node_pages, "model": "swiss-ai/apertus"}
     return await run(command, {**wanted, "jurisdiction": "ES"})
 
@@ -147,7 +155,7 @@ async def test_an_official_finds_all_answers_on_accessible_pages(tmp_path: Path,
                 await until(copied, what="four members to claim a copy")
             log = f"/-/logs/{log_id(str(node.home.record.log))}"
             pages = {"overview": "/", "loss": "/?gone=in:ES", "catalogue": "/-/catalogue", "sign-in": "/-/sign-in"}
-            pages |= {name: f"/-/{name}" for name in ("members", "logs", "proposals", "compute", "alerts")}
+            pages |= {name: f"/-/{name}" for name in ("members", "descent", "logs", "proposals", "compute", "alerts")}
             pages |= {"entries": log, "entry": f"{log}/3", "missing": "/a/b"}
             pages |= {language: f"/swiss-ai/apertus?lang={language}" for language in ("fr", "de", "ar")}
             seen = await walk(node, pages | {"artifact": "/swiss-ai/apertus"}, shots, windows)

@@ -168,13 +168,13 @@ class DescentPages:
         )
 
 
-LABEL: Final = 170
+LABEL: Final = 160
 """Units of the picture: the width of a label, of a whole bar, and of the number behind it; and the height of a row."""
-BAR: Final = 200
-NUMBER: Final = 56
+BAR: Final = 150
+NUMBER: Final = 46
 ROW: Final = 26
 THICK: Final = 18
-LEAST_MARK: Final = 14
+LEAST_MARK: Final = 10
 """Width of a part from which on its sign fits into it."""
 
 
