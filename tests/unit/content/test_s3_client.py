@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.loaders import JSONFileLoader
 from botocore.stub import Stubber
 from comity.content.s3 import S3Store
 from comity.content.s3_client import make_client
@@ -106,3 +107,15 @@ def test_a_sweep_ends_copies_within_the_bucket_that_a_crash_left_behind(tmp_path
         service.add_response("list_objects_v2", {}, {"Bucket": "bucket", "Prefix": "p/unproven/"})
         S3Store("bucket", client, tmp_path / "local", "p/").sweep()
         service.assert_no_pending_responses()
+
+
+def test_clients_share_the_descriptions_of_services_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    users = (USER, User("ANOTHERKEY", "another-secret"))
+    files = [write_credentials(tmp_path / f"{user.access_key}.toml", user) for user in users]
+    first = make_client("http://127.0.0.1:1", "default", files[0])
+    monkeypatch.setattr(JSONFileLoader, "load_file", None)  # a description that is read again fails
+    clients = (first, make_client("http://127.0.0.1:2", "default", files[1]))
+    signed = [each.generate_presigned_url("get_object", Params={"Bucket": "b", "Key": "k"}) for each in clients]
+    for url, port, user in zip(signed, (1, 2), users, strict=True):
+        assert url.startswith(f"http://127.0.0.1:{port}/b/k?")
+        assert f"X-Amz-Credential={user.access_key}%2F" in url
