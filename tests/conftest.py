@@ -20,7 +20,7 @@ from support.checked_once import check_signatures_once
 from support.command_documents import watch_documents
 from support.examples import ALL, FIFTH, TWO_FIFTHS
 from support.file_times import slowest_files
-from support.made_ledgers import cache_sql_statements, remember_migrations
+from support.made_ledgers import cache_postgres_statements, cache_sql_statements, remember_migrations
 from support.memory_folder import FAST, folder_of_the_run, memory_folder
 from support.needed_addons import ADDONS, ASKED, needs_addons
 from support.postgres import Postgres, start_postgres
@@ -121,6 +121,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
+    cache_postgres_statements()
     with start_postgres() as server:
         yield server
 

@@ -1,5 +1,5 @@
 """New SQLite ledgers of tests: the migrations run once a process, and later ledgers get the same tables by their SQL. A
-statement is compiled once a process.
+statement is compiled once a process, for SQLite and for PostgreSQL.
 
 Alembic needs a tenth of a second for the tables of one ledger, and hundreds of tests make one. Tests of migrations call
 `comity.ledger.database.migrate`, which is unchanged; nodes in processes of their own run every migration.
@@ -10,16 +10,17 @@ from __future__ import annotations
 import functools
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from comity.ledger import ledger, name_search
 from comity.ledger.database import Database, migrate
 from comity.ledger.ledger import DATABASE_FILE
 from comity.ledger.sqlite import SqliteFile
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.util import LRUCache
 
 COMPILED: Final = 2_000
 """How many compiled statements of SQLAlchemy are kept: more than all ledgers of tests have."""
@@ -43,6 +44,28 @@ def cache_sql_statements() -> None:
         return made
 
     SqliteFile.engine = engine  # type: ignore[method-assign]
+
+
+@functools.cache
+def cache_postgres_statements() -> None:
+    """From now on, all PostgreSQL ledgers of this process do so, too: with the dialect of the first, once it has
+    connected and so knows the server.
+    """
+    from comity.ledger import postgres
+
+    real, first = postgres._make_engine, list[Engine]()
+    compiled: LRUCache[Any, Any] = LRUCache(COMPILED)
+
+    def engine(connect: Callable[[], Any]) -> Engine:
+        made = real(connect)
+        if first and first[0].dialect.server_version_info:
+            made.dialect, made._compiled_cache = first[0].dialect, compiled
+        elif not first:
+            made._compiled_cache = compiled
+            first.append(made)
+        return made
+
+    postgres._make_engine = engine
 
 
 @functools.cache
