@@ -22,8 +22,9 @@ from comity.trust.model_signing.bundle import (
     sign_model,
     statement_of_files,
 )
-from comity.trust.model_signing.certificates import TrustedTime, parse_roots
+from comity.trust.model_signing.certificates import parse_roots
 from comity.trust.model_signing.judging import ModelSigningRule, judge
+from comity.trust.model_signing.signing_keys import TrustedTime
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.verify import verify
 from hypothesis import example, given, settings

@@ -13,11 +13,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Annotated, ClassVar, Final
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from comity.trust.codec import ABSENT, JsonBytes, JsonItems, JsonRead, JsonText
 from comity.trust.content import ByAuthor, ById, Content, Label
 from comity.trust.encoding import Fields, parse_decimal, sha256
@@ -25,6 +20,7 @@ from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.identity import Signatory
 from comity.trust.keys import PublicKey, VerifyingKey
+from comity.trust.node_certificates import ALGORITHM, read_node_certificate
 from comity.trust.places import Place
 from comity.trust.statement import MAX_SUBJECTS, Author, Entry, Statement, Subject
 from comity.trust.statement_kinds import ADDRESSES, NODE_RECORD
@@ -120,6 +116,16 @@ class NodeRecord(Content):
 
 def certificate_key(der: bytes) -> PublicKey:
     """The P-256 key of a certificate. The other fields are not trusted. Raises Malformed."""
+    made = read_node_certificate(der)
+    return made.key if made else _key_of_another_form(der)
+
+
+def _key_of_another_form(der: bytes) -> PublicKey:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     try:
         key = x509.load_der_x509_certificate(der).public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
@@ -127,7 +133,7 @@ def certificate_key(der: bytes) -> PublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Malformed("certificate is malformed", why="a node certificate must have an ECDSA P-256 key")
     raw = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    return PublicKey("ecdsa-p256", raw)
+    return PublicKey(ALGORITHM, raw)
 
 
 def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:

@@ -24,42 +24,29 @@ import os
 import shlex
 import ssl
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import grpc
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.trust.frozen import frozen
-from comity.trust.keys import PrivateKey, PublicKey
+from comity.trust.keys import PrivateKey
+from comity.trust.node_certificates import (
+    ALGORITHM,
+    NodeCertificate,
+    read_node_certificate,
+    server_name,
+    signed_part,
+)
 from comity.trust.node_records import certificate_key
 from comity.wire.addresses import Address
 from comity.wire.channels import ChannelEnd, OpenedChannels, open_to_socket
 
 MAX_DER: Final = 4_096
-_NOT_BEFORE: Final = datetime(1970, 1, 1)
-_NOT_AFTER: Final = datetime(9999, 12, 31, 23, 59, 59)
-_SIGNATURES_ONLY: Final = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
-
-# A builder returns its bytes only when it signs them; the key does not matter there.
-_DUMMY_KEY: Final = ec.derive_private_key(1, ec.SECP256R1())
 
 
 @frozen
@@ -86,55 +73,26 @@ class CertificatePin:
         """Pin a certificate (DER). Raises Malformed unless it has the profile of `make_certificate`."""
         if len(certificate) > MAX_DER:
             raise Malformed("certificate too large", why=f"at most {MAX_DER} bytes")
-        key = certificate_key(certificate)
-        expected = _template(key).sign(_DUMMY_KEY, hashes.SHA256())
-        shown = x509.load_der_x509_certificate(certificate)
-        canonical = certificate.endswith(b"\0" + shown.signature)  # excludes unused bits, which `cryptography` ignores
-        if shown.tbs_certificate_bytes != expected.tbs_certificate_bytes or not canonical:
+        made = read_node_certificate(certificate)
+        if made is None:
+            certificate_key(certificate)  # which says why if there is no key in it
             raise Malformed(
                 "not a node certificate",
                 why="only key and signature may differ from the profile, and another field differs",
                 code="CERTIFICATE-PROFILE",
             )
-        try:
-            shown.verify_directly_issued_by(shown)
-        except (ValueError, InvalidSignature) as error:
-            raise Malformed("not a node certificate", why="it is not signed by its own key") from error
-        return cls(certificate, _name(key))
+        made.verify()
+        return cls(certificate, server_name(made.key))
 
 
 def make_certificate(key: PrivateKey) -> bytes:
     """Make the self-signed node certificate (DER) of an ecdsa-p256 key. ECDSA signatures are random, so a node makes it
     once and stores it. Raises Malformed for another type of key.
-
-    X.509 v3; serial: the first 128 bits of the key id, lowest bit set; signature ecdsa-with-SHA256; issuer and subject
-    CN=`n-<32 hex digits of the key id>.comity.invalid`; valid 1970-01-01T00:00:00Z to 9999-12-31T23:59:59Z; extensions
-    basicConstraints (critical) CA:false, keyUsage (critical) digitalSignature, subjectAltName the same name.
     """
     signer = serialization.load_pem_private_key(key.to_pem(), password=None)
-    if key.alg != "ecdsa-p256" or not isinstance(signer, ec.EllipticCurvePrivateKey):
-        raise Malformed("wrong type of TLS key", why=f"node certificates need ecdsa-p256, not {key.alg}")
-    return _template(key.public).sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-
-def _name(key: PublicKey) -> str:
-    return f"n-{key.id[:32]}.comity.invalid"
-
-
-def _template(key: PublicKey) -> x509.CertificateBuilder:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _name(key))])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), key.raw))
-        .serial_number(int(key.id[:32], 16) | 1)
-        .not_valid_before(_NOT_BEFORE)
-        .not_valid_after(_NOT_AFTER)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_SIGNATURES_ONLY, critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(_name(key))]), critical=False)
-    )
+    if key.alg != ALGORITHM or not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise Malformed("wrong type of TLS key", why=f"node certificates need {ALGORITHM}, not {key.alg}")
+    return NodeCertificate(key.public, signer.sign(signed_part(key.public), ec.ECDSA(hashes.SHA256()))).der
 
 
 def to_pem(certificate: bytes) -> bytes:

@@ -32,7 +32,7 @@ FORBIDDEN = (
     "comity_client.founding", "comity.addons.hardware.pins", "comity_client.node_card",
     "comity_client.node_home", "comity_client.offers",
     "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
-    "comity_client.signing", "filelock", "http.client",
+    "comity_client.signing", "cryptography.x509", "filelock", "http.client",
     "huggingface_hub", "license_expression", "pydantic", "rich.console",
     "rich.progress", "sqlalchemy", "urllib.request",
 )  # fmt: skip

@@ -38,7 +38,7 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, FoundFile
 from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey, ecdsa_der
-from comity.trust.model_signing.certificates import ModelKey
+from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.statement import PAYLOAD_TYPE, pae
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"

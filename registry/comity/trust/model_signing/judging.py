@@ -21,7 +21,7 @@ from comity.trust.model_signing.bundle import (
     ModelStatement,
     compare_files,
 )
-from comity.trust.model_signing.certificates import CertificateChain, ModelKey, TrustedTime
+from comity.trust.model_signing.signing_keys import ModelKey, TrustedTime
 
 
 @frozen
@@ -203,6 +203,8 @@ def _verifies(bundle: Bundle, key: ModelKey) -> bool:
 def _by_certificate(
     bundle: Bundle, material: ChainMaterial, rule: ModelSigningRule, times: Sequence[TrustedTime]
 ) -> ModelSigner:
+    from comity.trust.model_signing.certificates import CertificateChain
+
     chain = CertificateChain.parse(material.certificates)
     chain.key.verify(bundle.signature, bundle.signed)
     if not rule.roots:
