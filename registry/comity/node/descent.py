@@ -34,7 +34,7 @@ from comity.node.pull_counts import counted_file
 from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.node.uploads import read_manifest
+from comity.node.uploads import read_in_one_step, read_manifest
 from comity.rules.descent import LineageFacts, ParentEdge, requires_packages
 from comity.rules.file_records import MEMBERS, OTHERS
 from comity.trust.encoding import Digest
@@ -48,8 +48,8 @@ from comity.trust.upstream import Observed
 
 FILE_NAME: Final = "descent.sqlite"
 """The rows, beside the ledger."""
-READ_PAGE: Final = 64
-"""Statements that are read in one step."""
+READ_PAGE: Final = 256
+"""Statements that are read in one step, at most: `read_in_one_step`."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
 MAX_CLAIMS: Final = 16
 MAX_EDGES: Final = 64
@@ -185,19 +185,18 @@ def _authors(database: sqlite3.Connection, artifacts: Sequence[int]) -> dict[int
 
 
 def _add(database: sqlite3.Connection, facts: Sequence[DescentFact]) -> None:
+    authors = {"": 0}
+    for name in {each for fact in facts for each in (fact.author, *(parent.author for parent in fact.parents)) if each}:
+        authors[name] = _author(database, name)
     for fact in facts:
-        artifact = _artifact(database, fact.artifact)
-        if fact.facts is not None:
-            values = (fact.facts.size, packed(fact.facts.largest), fact.facts.requiring, artifact)
-            database.execute("UPDATE artifact SET size = ?, largest = ?, requiring = ? WHERE id = ?", values)
+        artifact = _artifact(database, fact.artifact, fact.facts)
         if fact.author and _room(database, "claim", "artifact", artifact, fact.whose, MAX_CLAIMS):
-            row = (artifact, fact.whose, _author(database, fact.author))
+            row = (artifact, fact.whose, authors[fact.author])
             database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?, ?)", row)
         for parent in fact.parents:
             if _room(database, "edge", "child", artifact, fact.whose, MAX_EDGES):
                 to = 0 if parent.digest is None else _artifact(database, parent.digest)
-                author = _author(database, parent.author) if parent.author else 0
-                edge = (artifact, fact.whose, to, author, parent.signed)
+                edge = (artifact, fact.whose, to, authors[parent.author], parent.signed)
                 database.execute("INSERT OR IGNORE INTO edge VALUES (?, ?, ?, ?, ?)", edge)
 
 
@@ -207,9 +206,23 @@ def _room(database: sqlite3.Connection, table: str, key: str, artifact: int, who
     return int(count) < most
 
 
-def _artifact(database: sqlite3.Connection, digest: Digest) -> int:
-    database.execute("INSERT OR IGNORE INTO artifact VALUES (NULL, ?, NULL, NULL, 0)", (packed(digest),))
-    (number,) = database.execute("SELECT id FROM artifact WHERE digest = ?", (packed(digest),)).fetchone()
+_KNOWN: Final = (
+    "INSERT INTO artifact VALUES (NULL, ?, NULL, NULL, 0) ON CONFLICT (digest) DO UPDATE SET digest = digest"
+    " RETURNING id"
+)
+_SIZED: Final = (
+    "INSERT INTO artifact VALUES (NULL, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET"
+    " size = excluded.size, largest = excluded.largest, requiring = excluded.requiring RETURNING id"
+)
+
+
+def _artifact(database: sqlite3.Connection, digest: Digest, facts: ArtifactFacts | None = None) -> int:
+    """The number of an artifact, which gets these facts."""
+    if facts is None:
+        (number,) = database.execute(_KNOWN, (packed(digest),)).fetchone()
+    else:
+        values = packed(digest), facts.size, packed(facts.largest), facts.requiring
+        (number,) = database.execute(_SIZED, values).fetchone()
     return int(number)
 
 
@@ -253,11 +266,13 @@ class DescentReader:
 
     def _add(self, lines: Sequence[ProvenLine], members: Collection[Digest]) -> None:
         """Blocking."""
-        said = [each for line in lines for each in _said(line, members)]
+        read = [[*_said(line, members)] for line in lines]
+        del read[read_in_one_step(found[0].manifest if found else None for found in read) :]
+        said = [each for found in read for each in found]
         sized = self.rows.sized({each.fact.artifact for each in said if each.manifest is not None})
         known: dict[Digest, ArtifactFacts | None] = dict.fromkeys(sized)
         facts = [self._with_size(each, known) for each in said]
-        self.rows.add(facts, Position.at(lines[-1]))
+        self.rows.add(facts, Position.at(lines[len(read) - 1]))
 
     def _with_size(self, said: _SaidFact, known: dict[Digest, ArtifactFacts | None]) -> DescentFact:
         fact = said.fact

@@ -36,7 +36,7 @@ from comity.node.projection import TOGETHER, Follower, Position, Projection, Pro
 from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.node.uploads import read_manifest
+from comity.node.uploads import read_in_one_step, read_manifest
 from comity.rules.file_records import FILES_TOGETHER, MEMBERS, OTHERS, START, FileRecord, next_head
 from comity.rules.pieces import TENSOR_LAYOUT
 from comity.trust.encoding import Digest, canonical, sha256
@@ -51,8 +51,8 @@ from comity.wire.files import FilePrefixes, file_reference
 
 FILE_NAME: Final = "files.sqlite"
 """The index, beside the ledger."""
-PAGE: Final = 16
-"""Statements that are read in one step."""
+PAGE: Final = 128
+"""Statements that are read in one step, at most: `read_in_one_step`."""
 PIECE_RECORDS: Final = 256
 """Piece records that are read in one step."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
@@ -322,19 +322,20 @@ class FileIndexReader:
         lines = await self._follower.next(PAGE)
         if not lines:
             return await self._pools.files(self._add_new_pieces)
-        first = self._membership.precedence.members
-        await self._pools.files(self._add, [_published(line, first) for line in lines], Position.at(lines[-1]))
+        await self._pools.files(self._add, lines, self._membership.precedence.members)
         return True
 
-    def _add(self, published: Sequence[_IndexedPublication], position: Position) -> None:
-        """Blocking."""
+    def _add(self, lines: Sequence[ProvenLine], first: Collection[Digest]) -> None:
+        """Blocking. The first of these lines, as many as are read in one step."""
+        published = [_published(line, first) for line in lines]
+        del published[read_in_one_step(each.manifest for each in published) :]
         known = self.index.whose([each.manifest.digest for each in published])
         new = dict[Digest, _IndexedPublication]()
         for each in published:
             digest = each.manifest.digest
             if each.whose < known.get(digest, UNFINISHED):
                 new[digest], known[digest] = each, each.whose
-        self.index.add(filter(None, map(self._read, new.values())), position)
+        self.index.add(filter(None, map(self._read, new.values())), Position.at(lines[len(published) - 1]))
 
     def _add_new_pieces(self) -> bool:
         """Add pieces of published files whose piece records came after the publication. Returns whether more may
@@ -379,14 +380,10 @@ def index_basis(membership: Membership) -> str:
 def _published(line: ProvenLine, first: Collection[Digest]) -> _IndexedPublication:
     statement = parse_entry(line.line).statement
     whose = MEMBERS if statement.by is not None and statement.by.id in first else OTHERS
-    published = _publication(statement)
+    published = publication_of(statement)
     return _IndexedPublication(published.manifest, whose, str(published.name))
 
 
-def manifest_object(statement: Statement) -> SideObject:
-    """The manifest that a `published` or `observed` statement names. Raises Malformed."""
-    return _publication(statement).manifest
-
-
-def _publication(statement: Statement) -> Published | Observed:
+def publication_of(statement: Statement) -> Published | Observed:
+    """What a `published` or `observed` statement says. Raises Malformed."""
     return (Published if statement.predicate == PUBLISHED else Observed).parse(statement)

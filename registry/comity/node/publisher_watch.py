@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -30,13 +30,13 @@ import structlog
 
 from comity.content.blobs import BlobStore
 from comity.ledger.proven import ProvenLine
-from comity.node.file_index import FileIndexReader, index_basis, manifest_object
+from comity.node.file_index import FileIndexReader, index_basis, publication_of
 from comity.node.members import Membership
 from comity.node.projection import Follower, Position, Projection, ProjectionTables, packed, unpacked
 from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Pools
-from comity.node.uploads import read_manifest
+from comity.node.uploads import read_in_one_step, read_manifest
 from comity.rules import precedence
 from comity.rules.file_records import MEMBERS, OTHERS
 from comity.rules.precedence import Said, newest
@@ -44,14 +44,15 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
-from comity.trust.statement import Author, Statement, parse_entry
+from comity.trust.statement import Author, SideObject, parse_entry
 from comity.trust.statement_kinds import NODE, OBSERVED, PUBLICATION_PREDICATES, PUBLISHED, STATEMENT_KINDS
 from comity.trust.statements import Published
+from comity.trust.upstream import Observed
 
 FILE_NAME: Final = "publishers.sqlite"
 """The rows, beside the ledger."""
-PAGE: Final = 64
-"""Statements that are read in one step."""
+PAGE: Final = 256
+"""Statements that are read in one step, at most: `read_in_one_step`."""
 TIMING: Final = LoopTiming(interval=2.0, deadline=86_400.0)
 WATCHED_PREDICATES: Final = tuple(
     kind.predicate
@@ -165,21 +166,28 @@ def _rows(database: sqlite3.Connection, identity: Digest, after: int, upto: int)
 
 
 def _add(database: sqlite3.Connection, concerns: Sequence[Concern]) -> None:
+    """What is asked and dropped for an identity is so once for all concerns: most of them are of few identities."""
+    numbers = _numbers(database, {each for item in concerns for each in (item.identity, item.author)})
+    own, others = list[tuple[int, int]](), list[tuple[int, int, int, int, int]]()
     for each in concerns:
-        identity, author = _number(database, each.identity), _number(database, each.author)
+        identity, author = numbers[each.identity], numbers[each.author]
         if each.why == "own":
-            database.execute("INSERT OR IGNORE INTO own VALUES (?, ?)", (identity, each.number))
-            _keep(database, "own", "identity = ?", (identity,), KEPT_OWN)
+            own.append((identity, each.number))
         else:
-            row = (identity, WHYS.index(each.why), author)
-            database.execute("INSERT OR IGNORE INTO concern VALUES (?, ?, ?, ?, ?)", (*row, each.number, each.whose))
-            _keep(database, "concern", "identity = ? AND why = ? AND author = ?", row, KEPT)
+            others.append((identity, WHYS.index(each.why), author, each.number, each.whose))
+    database.executemany("INSERT OR IGNORE INTO own VALUES (?, ?)", own)
+    database.executemany("INSERT OR IGNORE INTO concern VALUES (?, ?, ?, ?, ?)", others)
+    for identity in dict.fromkeys(row[0] for row in own):
+        _keep(database, "own", "identity = ?", (identity,), KEPT_OWN)
+    for key in dict.fromkeys(row[:3] for row in others):
+        _keep(database, "concern", "identity = ? AND why = ? AND author = ?", key, KEPT)
 
 
-def _number(database: sqlite3.Connection, identity: Digest) -> int:
-    database.execute("INSERT OR IGNORE INTO identity VALUES (NULL, ?)", (packed(identity),))
-    (number,) = database.execute("SELECT id FROM identity WHERE digest = ?", (packed(identity),)).fetchone()
-    return int(number)
+def _numbers(database: sqlite3.Connection, identities: Collection[Digest]) -> dict[Digest, int]:
+    rows = [(packed(each),) for each in identities]
+    database.executemany("INSERT OR IGNORE INTO identity VALUES (NULL, ?)", rows)
+    wanted = "SELECT id FROM identity WHERE digest = ?"
+    return {unpacked(row[0]): int(database.execute(wanted, row).fetchone()[0]) for row in rows}
 
 
 def _keep(database: sqlite3.Connection, table: str, which: str, key: tuple[int, ...], most: int) -> None:
@@ -190,20 +198,21 @@ def _keep(database: sqlite3.Connection, table: str, which: str, key: tuple[int, 
 
 @frozen
 class _ReadStatement:
-    """A statement, its number and its author; what it says, if it is `published`."""
+    """A statement, its number and its author; what it says, if it is a publication or an observation."""
 
     number: int
-    statement: Statement
-    by: Author
-    published: Published | None
+    by: Author | None
+    said: Published | Observed | None
+
+    @property
+    def published(self) -> Published | None:
+        return self.said if isinstance(self.said, Published) else None
 
 
-def _said(line: ProvenLine) -> _ReadStatement | None:
+def _read(line: ProvenLine) -> _ReadStatement:
     statement = parse_entry(line.line).statement
-    if statement.by is None:
-        return None
-    published = Published.parse(statement) if statement.predicate == PUBLISHED else None
-    return _ReadStatement(line.number, statement, statement.by, published)
+    names_files = statement.predicate in PUBLICATION_PREDICATES
+    return _ReadStatement(line.number, statement.by, publication_of(statement) if names_files else None)
 
 
 class WatchReader:
@@ -251,24 +260,25 @@ class WatchReader:
 
     def _add(self, lines: Sequence[ProvenLine]) -> None:
         """Blocking. What is nobody else's is most of what is read, and is found for all lines together."""
-        said = [each for each in map(_said, lines) if each is not None]
-        claims = {(each.published.name.repository, each.by.id) for each in said if each.published}
+        read = [_read(line) for line in lines]
+        del read[read_in_one_step(each.said.manifest if each.said else None for each in read) :]
+        said = [(each, each.by) for each in read if each.by is not None]
+        claims = {(each.published.name.repository, by.id) for each, by in said if each.published}
         shared = self._proven.claimed_by_others(claims)
-        publications = [each for each in said if each.statement.predicate in PUBLICATION_PREDICATES]
-        holders = {each.number: self._holders(each) for each in publications}
+        holders = {each.number: self._holders(each.said.manifest) for each, _ in said if each.said}
         every = list(dict.fromkeys(chain.from_iterable(holders.values())))
         authors = self._proven.first_publishers_of_each(every, PUBLICATIONS)
         concerns = list[Concern]()
-        for each in said:
-            by, whose = each.by.id, self._whose(each.by.id)
-            if each.by.kind == "identity":
+        for each, author in said:
+            by, whose = author.id, self._whose(author.id)
+            if author.kind == "identity":
                 concerns.append(Concern(by, "own", by, each.number, whose))
             if each.published:
                 name = each.published.name.repository
                 concerns += self._of_names(name, (name, by) in shared, by, each.number, whose)
             others = [holder for holder in holders.get(each.number, ()) if set(authors[holder]) - {by}]
             concerns += self._of_files(others, by, each.number, whose)
-        self.watch.add(concerns, Position.at(lines[-1]))
+        self.watch.add(concerns, Position.at(lines[len(read) - 1]))
 
     def _of_names(self, name: str, shared: bool, by: Digest, number: int, whose: int) -> Iterator[Concern]:
         """Who else uses the name is told of this claim, and who makes it for the first time, of theirs. `shared`:
@@ -281,9 +291,8 @@ class WatchReader:
             for each in earlier:
                 yield Concern(by, "name", each.publisher, each.number, self._whose(each.publisher))
 
-    def _holders(self, said: _ReadStatement) -> Sequence[Digest]:
+    def _holders(self, item: SideObject) -> Sequence[Digest]:
         """The artifact that is published, and the first ones that have one of its files."""
-        item = manifest_object(said.statement)
         try:
             manifest = read_manifest(self._store, item)
         except ComityError as error:  # it was lost: it is here before its statement

@@ -39,6 +39,8 @@ from comity.trust.statement import SideObject, Statement
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
+STEP_BYTES: Final = 1024 * 1024
+"""Of manifests that a background reader reads in one step."""
 MAX_PENDING: Final = 256
 MAX_PER_CALLER: Final = 16
 IDLE_SECONDS: Final = 600.0
@@ -454,6 +456,18 @@ def read_manifest(store: BlobStore, manifest: SideObject) -> Manifest:
     return Manifest.parse(_document(store, manifest, MAX_MANIFEST))
 
 
+def read_in_one_step(manifests: Iterable[SideObject | None]) -> int:
+    """How many of these, from the first, a background reader reads in one step: at least one, so many that their
+    manifests have at most `STEP_BYTES` together."""
+    count = size = 0
+    for item in manifests:
+        size += item.size if item else 0
+        if count and size > STEP_BYTES:
+            break
+        count += 1
+    return count
+
+
 def missing_files(store: BlobStore, manifest: Manifest) -> list[Want]:
     """Files of an artifact that are not stored, each once. Blocking."""
     wants = {entry.sha256: Want(entry.sha256, entry.size, entry.path) for entry in manifest.files}
@@ -470,6 +484,8 @@ def _files_with_layouts(manifest: Manifest, index: PieceIndex) -> Iterator[tuple
 def _document(store: BlobStore, item: SideObject, limit: int) -> bytes:
     if item.size > limit:
         raise Malformed("document too large", why=f"{item.size} bytes, at most {limit} are read")
+    if item.size <= MAX_READ:
+        return store.read(item.digest, 0, item.size)  # without a question for the size
     return b"".join(store.iterate(item.digest, 0, item.size))
 
 

@@ -15,6 +15,7 @@ from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node import descent as module
+from comity.node import uploads
 from comity.node.descent import MAX_CLAIMS, DescentFact, DescentReader, DescentRows, NamedParent, organisation
 from comity.node.projection import Position
 from comity.node.threads import AsyncLedger
@@ -147,3 +148,29 @@ async def test_rows_that_are_computed_again_are_the_same(scene: Scene, monkeypat
     scene.reader = scene.new_reader()
     await scene.reader.read()
     assert scene.rows.page(0, 9) == before
+
+
+async def test_large_manifests_are_read_in_steps_of_their_own(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        scene.publish(MEMBER, f"a/b@v{number}", Release(b"%d" % number))
+    await scene.reader.read()
+    together = scene.rows.page(0, 9)
+    monkeypatch.setattr(uploads, "STEP_BYTES", 1)
+    scene.rows.begin_again("")
+    scene.reader = scene.new_reader()
+    lines, after = await scene.reader._follower.next(9), list[int]()
+    for _ in range(4):
+        scene.reader._add(await scene.reader._follower.next(9), frozenset())
+        after.append(scene.rows.position.number)
+    assert after == [line.number for line in lines]
+    assert [(row.digest, row.size) for row in scene.rows.page(0, 9)] == [(row.digest, row.size) for row in together]
+
+
+def test_an_artifact_is_written_with_few_statements(scene: Scene) -> None:
+    asked = list[str]()
+    facts = [DescentFact(sha256(b"%d" % number), OTHERS, "hf:one", ()) for number in range(100)]
+    scene.rows._database.set_trace_callback(asked.append)
+    scene.rows.add(facts, Position(1, "1"))
+    scene.rows._database.set_trace_callback(None)
+    assert len(asked) < 3.2 * len(facts)
+    assert len(scene.rows.page(0, 200)) == 100

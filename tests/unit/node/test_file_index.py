@@ -390,3 +390,14 @@ async def test_a_piece_of_many_files_and_the_pieces_of_a_large_one_are_indexed_i
     assert (len(zeros), len(set(zeros))) == (piece_rows.ALIKE, piece_rows.ALIKE)
     assert {piece for piece, file in found if file == large.digest} == {each[:16] for each in sorted(large.hashes)[:5]}
     assert scene.index.pieces == len(found)
+
+
+async def test_a_manifest_is_read_without_a_question_for_its_size(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The statement says it. A background reader asks for the size of no file of a hundred thousand."""
+    scene.publish(MEMBER, "a/b", Release(b"1"), Release(b"2"))
+    asked = list[Digest]()
+    monkeypatch.setattr(FolderStore, "size", lambda store, digest: asked.append(digest))
+    await scene.read()
+    assert (scene.index.count, asked) == (2, [])

@@ -15,8 +15,9 @@ import pytest
 from attackers.forging import Identity, Release
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
-from comity.node import publisher_watch
+from comity.node import publisher_watch, uploads
 from comity.node.file_index import FileIndex, FileIndexReader
+from comity.node.projection import Position
 from comity.node.publisher_watch import HEAVY, LEAST, Concern, PublisherWatch, WatchReader, heavy_files
 from comity.node.threads import AsyncLedger
 from comity.rules.file_records import MEMBERS, OTHERS
@@ -192,3 +193,24 @@ def test_files_of_weight_are_large_or_the_largest(sizes: list[int], heavy: list[
     entries = tuple(FileEntry(f"f{size}", size, sha256(b"%d" % size)) for size in sizes)
     manifest: Any = SimpleNamespace(files=entries)
     assert [entry.size for entry in heavy_files(manifest)] == heavy
+
+
+async def test_many_statements_of_one_identity_cost_one_question_and_one_removal(tmp_path: Path) -> None:
+    """The oldest of a thousand rows were looked for with each row that was added."""
+    identity, asked = sha256(b"busy"), list[str]()
+    rows = [Concern(identity, "own", identity, number) for number in range(1, 400)]
+    with closing(PublisherWatch(tmp_path / "watch", "")) as watch:
+        watch._database.set_trace_callback(asked.append)
+        watch.add(rows, Position(399, "statement"))
+        assert len(watch.concerns(identity, 1_000).found) == 399
+    assert [len([text for text in asked if text.startswith(word)]) for word in ("SELECT id", "DELETE")] == [1, 1]
+
+
+async def test_large_manifests_are_read_in_steps_of_their_own(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        scene.publish(STRANGER, f"a/b@v{number}", Release(b"%d" % number))
+    monkeypatch.setattr(uploads, "STEP_BYTES", 1)
+    steps = [await scene.files.step() for _ in range(5)]
+    assert steps == [True, True, True, True, False]
+    assert [await scene.reader.step() for _ in range(5)] == steps
+    assert [each[2] for each in await scene.concerns(STRANGER)] == [1, 2, 3, 4]

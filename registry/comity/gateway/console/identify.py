@@ -26,7 +26,7 @@ from comity.gateway.declared_routes import DeclaredRoute
 from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import Catalogue
 from comity.ledger.proven import ProvenPublication
-from comity.node.file_index import FileIndexReader, manifest_object
+from comity.node.file_index import FileIndexReader, publication_of
 from comity.node.home import ServedHome
 from comity.node.reading import ReadState
 from comity.trust.encoding import Digest
@@ -153,7 +153,7 @@ class IdentifyPages:
         published = [each for each in found.found if readable(each.repository.removeprefix(UPSTREAM))]
         if not published:
             return []
-        item = manifest_object(parse_entry(published[0].line).statement)
+        item = publication_of(parse_entry(published[0].line).statement).manifest
         manifest = await self._pools.files(self._catalogue.local_artifacts.manifest, item)
         entries = [entry for entry in manifest.files if entry.sha256 == file]
         if not entries:

@@ -79,6 +79,14 @@ FROM copy WHERE {} GROUP BY artifact ORDER BY artifact
 """
 """Artifacts, the number of claims about each, and a text that is the same for equal claims: rows are read in the order
 of the primary key, each artifact when its row is asked for."""
+_HELD_HERE: Final = "EXISTS (SELECT 1 FROM copy WHERE artifact = ? AND log = ? AND withdrawn < held)"
+"""Of an artifact and the number of this node's own log."""
+_HOLD: Final = (
+    f"INSERT INTO copy VALUES (?,?,?,?,?,?,?,?,-1,'',? AND {_HELD_HERE},0,?) ON CONFLICT (artifact, log) DO UPDATE SET"
+    " node = excluded.node, held = excluded.held, manifest = excluded.manifest,"
+    " manifest_size = excluded.manifest_size, pieces = excluded.pieces, pieces_size = excluded.pieces_size"
+    " WHERE excluded.held > held"
+)
 _RESULT: Final = "log, auditor, day, outcome, pieces, proven"
 _ResultRow: TypeAlias = tuple[int, bytes, int, str, int, int]
 _TABLES: Final = ProjectionTables("copies", "the index of copies", 1, _SCHEMA, _KEPT, warn_of_kept_file)
@@ -442,18 +450,12 @@ class CopiesIndex(Projection):
         self._changes += 1
 
     def _add_hold(self, database: sqlite3.Connection, fact: HoldFact) -> None:
-        log, own = self._log_id(database, fact.log), fact.log == self._own_log
+        log, own = self._log_id(database, fact.log), self._log_id(database, self._own_log)
         artifact = packed(fact.artifact)
-        here = not own and self._held_here(database, artifact)
         documents = (packed(fact.manifest.digest), fact.manifest.size, packed(fact.pieces.digest), fact.pieces.size)
-        database.execute(
-            "INSERT INTO copy VALUES (?,?,?,?,?,?,?,?,-1,'',?,0,?) ON CONFLICT (artifact, log) DO UPDATE SET"
-            " node = excluded.node, held = excluded.held, manifest = excluded.manifest,"
-            " manifest_size = excluded.manifest_size, pieces = excluded.pieces, pieces_size = excluded.pieces_size"
-            " WHERE excluded.held > held",
-            (artifact, log, packed(fact.node), fact.index, *documents, here, self._draw()),
-        )
-        if own:
+        here = (log != own, artifact, own)
+        database.execute(_HOLD, (artifact, log, packed(fact.node), fact.index, *documents, *here, self._draw()))
+        if log == own:
             self._update_here(database, artifact)
 
     def _add_withdrawal(self, database: sqlite3.Connection, fact: WithdrawalFact) -> None:
@@ -498,14 +500,9 @@ class CopiesIndex(Projection):
         database.execute("INSERT OR REPLACE INTO result VALUES (?,?,?,?,?,?,?,?)", values)
 
     def _update_here(self, database: sqlite3.Connection, artifact: bytes) -> None:
-        here = self._held_here(database, artifact)
         own = self._log_id(database, self._own_log)
-        database.execute("UPDATE copy SET here = ? WHERE artifact = ? AND log <> ?", (here, artifact, own))
-
-    def _held_here(self, database: sqlite3.Connection, artifact: bytes) -> bool:
-        own = self._log_id(database, self._own_log)
-        wanted = "SELECT 1 FROM copy WHERE artifact = ? AND log = ? AND withdrawn < held"
-        return database.execute(wanted, (artifact, own)).fetchone() is not None
+        update = f"UPDATE copy SET here = {_HELD_HERE} WHERE artifact = ? AND log <> ?"
+        database.execute(update, (artifact, own, artifact, own))
 
     def _log_id(self, database: sqlite3.Connection, vkey: str) -> int:
         if vkey not in self._logs:
