@@ -39,7 +39,6 @@ from comity.content import durable, fault
 from comity.content.durable import disk_errors
 from comity.content.withheld import WithheldBlobs, WithheldFolder
 from comity.formats import TensorLayout
-from comity.formats.inspect import inspect
 from comity.formats.source import RangeFile
 from comity.formats.tensors import read_gguf_layout, read_safetensors_layout
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, fixed_pieces, tensor_pieces
@@ -423,6 +422,8 @@ def piece_lengths(path: str, file: BinaryIO, size: int) -> tuple[str, list[int]]
 def inspect_blob(store: BlobStore, digest: Digest, path: str, size: int) -> Inspection:
     """Inspect a blob of `size` bytes that its artifact names `path`. Raises NotFound, Unavailable."""
     with blob_reader(store, digest, size, io.DEFAULT_BUFFER_SIZE) as file:
+        from comity.formats.inspect import inspect  # most programs inspect no file
+
         return inspect(file, path, size)
 
 

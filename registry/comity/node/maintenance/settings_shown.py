@@ -29,7 +29,6 @@ from comity.rules.retention import parse_retention_rules
 from comity.rules.rule_file import MAX_BYTES
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.verifier import load_policy
 
 SECRET_FILES: Final = frozenset(
     {"storage.password_file", "storage.s3.credentials_file", "gateway.key", "oidc.secret_file", "tlog.witness_key"}
@@ -136,6 +135,8 @@ def _check_pair(certificate: Path, key: Path | None) -> None:
 
 
 def _check_policy(file: Path) -> None:
+    from comity.verifier import load_policy
+
     load_policy(file)
 
 
