@@ -64,9 +64,8 @@ from comity.trust.evaluation import (
 )
 from comity.trust.evidence import Evidence, UnreadStatements
 from comity.trust.identity import Inception, check_inception
-from comity.trust.model_signing.bundle import Bundle, ModelStatement
+from comity.trust.model_signing.bundle import Bundle, ModelKey, ModelStatement, TrustedTime
 from comity.trust.model_signing.certificates import CertificateChain, parse_roots
-from comity.trust.model_signing.signing_keys import ModelKey, TrustedTime
 from comity.trust.names import Name, Reference
 from comity.trust.node_records import (
     certificate_key,

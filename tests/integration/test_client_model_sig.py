@@ -16,8 +16,8 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Conflict, Malformed, Unavailable
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.keys import PrivateKey
+from comity.trust.model_signing.bundle import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.policy import Policy
 from comity_cli.main import command
 from comity_client.client import Client

@@ -25,8 +25,8 @@ from comity.trust.errors import (
     Untrusted,
 )
 from comity.trust.keys import PrivateKey
+from comity.trust.model_signing.bundle import ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.statement import parse_entry
 from comity.upstream.listed_files import parse_observations
 from comity.wire.upstream import ImportOrder

@@ -10,8 +10,8 @@ import pytest
 from comity.trust.errors import Untrusted
 from comity.trust.evidence import MODEL_SIG, PACK
 from comity.trust.keys import PrivateKey
+from comity.trust.model_signing.bundle import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity_client.pull.model_sig import verify_keyless
 from support import model_sig
 from support.client_repository import ODD

@@ -19,12 +19,12 @@ from comity.trust.model_signing.bundle import (
     Material,
     ModelStatement,
     Resource,
+    TrustedTime,
     sign_model,
     statement_of_files,
 )
 from comity.trust.model_signing.certificates import parse_roots
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import TrustedTime
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.verify import verify
 from hypothesis import example, given, settings

@@ -17,12 +17,12 @@ from comity.trust.model_signing.bundle import (
     Bundle,
     ChainMaterial,
     KeyMaterial,
+    ModelKey,
     ModelStatement,
     sign_model,
     statement_of_files,
 )
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.statement import PAYLOAD_TYPE, pae
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization

@@ -12,9 +12,8 @@ from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.evidence import FoundFile
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing.bundle import Bundle, sign_model, statement_of_files
+from comity.trust.model_signing.bundle import Bundle, ModelKey, sign_model, statement_of_files
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import ModelKey
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from support.model_sig import changed, sealed, sealed_as_before_v1, with_second_signature

@@ -31,9 +31,8 @@ from comity.trust.errors import ComityError, Conflict, Malformed, NotFound, Unav
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG
 from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing.bundle import Bundle, is_excluded, sign_model, signed_by, statement_of_files
+from comity.trust.model_signing.bundle import Bundle, ModelKey, is_excluded, sign_model, signed_by, statement_of_files
 from comity.trust.model_signing.judging import KeylessIdentity, KeylessVerifier
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.policy import Policy
 
 from comity_client.publishers import Publisher

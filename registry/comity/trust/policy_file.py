@@ -77,9 +77,9 @@ from comity.trust.encoding import Digest, parse_digest, sha256
 from comity.trust.errors import Malformed, NotFound, Untrusted
 from comity.trust.evidence import DEFAULT_ALLOW, FORMATS, KINDS
 from comity.trust.home_logs import OriginOwners, origin_owners
+from comity.trust.model_signing.bundle import ModelKey
 from comity.trust.model_signing.certificates import parse_roots
 from comity.trust.model_signing.judging import KeylessIdentity, ModelSigningRule
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.names import check_segment, find_id, parse_id
 from comity.trust.places import COUNTRIES, suggest_jurisdiction
 from comity.trust.policy import (

@@ -67,8 +67,8 @@ from comity.trust.key_validity import (
     prove_entry,
 )
 from comity.trust.lineage import claimed_lineage, lineage_of
+from comity.trust.model_signing.bundle import TrustedTime
 from comity.trust.model_signing.judging import KeylessVerifier, ModelSignatureResult, judge
-from comity.trust.model_signing.signing_keys import TrustedTime
 from comity.trust.officers import ApprovalCircumstances, judge_approval, prove_approvals
 from comity.trust.policy import ROWS, SIGNED_ROWS, Policy
 from comity.trust.rows.approvals import approvals_row

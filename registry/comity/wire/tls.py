@@ -35,14 +35,14 @@ from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity.trust.frozen import frozen
 from comity.trust.keys import PrivateKey
-from comity.trust.node_certificates import (
+from comity.trust.node_records import (
     ALGORITHM,
     NodeCertificate,
+    certificate_key,
     read_node_certificate,
     server_name,
     signed_part,
 )
-from comity.trust.node_records import certificate_key
 from comity.wire.addresses import Address
 from comity.wire.channels import ChannelEnd, OpenedChannels, open_to_socket
 

@@ -12,9 +12,8 @@ import pytest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG, FoundFile
 from comity.trust.keys import PrivateKey
-from comity.trust.model_signing.bundle import Bundle, KeyMaterial
+from comity.trust.model_signing.bundle import Bundle, KeyMaterial, ModelKey
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import ModelKey
 from support.foreign_keys import private_key, public_pem
 from support.model_sig import (
     FILES,

@@ -9,13 +9,13 @@ from datetime import datetime
 import pytest
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey, PublicKey
-from comity.trust.node_certificates import (
+from comity.trust.node_records import (
     NodeCertificate,
+    certificate_key,
     read_node_certificate,
     server_name,
     signed_part,
 )
-from comity.trust.node_records import certificate_key
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

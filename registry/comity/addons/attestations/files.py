@@ -64,8 +64,8 @@ from comity.trust.evidence import OLD_STATEMENTS, PACK, EvidenceReader, Verdict
 from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 from comity.trust.keys import ecdsa_der
+from comity.trust.model_signing.bundle import ModelKey
 from comity.trust.model_signing.judging import KeylessIdentity
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.report import vsa_level
 from comity.trust.statement import PAYLOAD_TYPE, Entry, pae
 from comity.trust.statement_kinds import DERIVED

@@ -21,24 +21,32 @@ Files listed by another algorithm or in several shards are reported as *unchecke
 
 A `model.sig` written here has whole files, SHA-256 and one ECDSA signature, so that other tools accept it. The
 reference tool ignores the names in `EXCLUDED_NAMES` at the root of a folder and rejects a list that has them; they are
-therefore not signed, and strict readers report them as unsigned. Sources: the Sigstore bundle's protobuf definition;
+therefore not signed, and strict readers report them as unsigned.
+
+Keys are on P-256, P-384 or P-521, each with the hash of its size. The SHA-256 of the PEM text (SubjectPublicKeyInfo, as
+OpenSSL writes it) is the hint that identifies the key. Sources: the Sigstore bundle's protobuf definition;
 OpenSSF Model Signing, v1.0, with its predicate schema.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 import unicodedata
 from collections.abc import Iterable, Set
+from dataclasses import field
 from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry
 from comity.trust.encoding import CONTROLS, Digest, Fields, Json, b64decode, b64encode, canonical, parse_json, sha256
-from comity.trust.errors import ComityError, Malformed
+from comity.trust.errors import ComityError, Malformed, Untrusted
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, FoundFile
 from comity.trust.frozen import frozen
-from comity.trust.keys import PrivateKey, ecdsa_der
-from comity.trust.model_signing.signing_keys import ModelKey
+from comity.trust.keys import PrivateKey, PublicKey, ecdsa_der
 from comity.trust.statement import PAYLOAD_TYPE, pae
 
 MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -47,7 +55,80 @@ MAX_CERTIFICATE: Final = 64 * 1024
 """Maximum bytes of one certificate, and of an included public key."""
 MAX_LOG_ENTRIES: Final = 32
 
+_MAX_TIME: Final = 253_402_300_799  # the end of year 9999, the latest time in a certificate
+_HASHES: Final[dict[str, tuple[str, hashes.HashAlgorithm]]] = {
+    "secp256r1": ("ecdsa-p256", hashes.SHA256()),
+    "secp384r1": ("ecdsa-p384", hashes.SHA384()),
+    "secp521r1": ("ecdsa-p521", hashes.SHA512()),
+}
+_CURVES: Final[dict[str, ec.EllipticCurve]] = {"ecdsa-p256": ec.SECP256R1(), "ecdsa-p384": ec.SECP384R1()}
 _MATERIALS: Final = ("publicKey", "x509CertificateChain", "certificate")
+
+
+@frozen
+class ModelKey:
+    """A public key that may sign models. `hint` is the SHA-256 of its PEM text, by which a `model.sig` names the
+    key."""
+
+    pem: bytes
+    algorithm: str
+    hint: Digest = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hint", sha256(self.pem))
+
+    @classmethod
+    def parse(cls, text: bytes) -> ModelKey:
+        """Read a public key in PEM, with any line length. Raises Malformed (MODEL-KEY) for other keys."""
+        try:
+            key = serialization.load_pem_public_key(text)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise Malformed(
+                "not a public key", why="expected a SubjectPublicKeyInfo in PEM", code="MODEL-KEY"
+            ) from error
+        return cls.of(key)
+
+    @classmethod
+    def of(cls, key: object) -> ModelKey:
+        """Raises Malformed (MODEL-KEY) if `key` is not a public key on one of the three curves."""
+        if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
+            why = "models are signed with keys on P-256, P-384 or P-521"
+            raise Malformed("not a model-signing key", why=why, code="MODEL-KEY")
+        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return cls(pem, _HASHES[key.curve.name][0])
+
+    @classmethod
+    def of_raw(cls, key: PublicKey) -> ModelKey:
+        """Convert a Comity public key. Raises Malformed (MODEL-KEY) unless it is on P-256 or P-384."""
+        if key.alg not in _CURVES:
+            why = f"models are signed with ECDSA on P-256 or P-384, and this key is {key.alg}"
+            raise Malformed("not a model-signing key", why=why, code="MODEL-KEY")
+        return cls.of(ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[key.alg], key.raw))
+
+    def verify(self, signature: bytes, message: bytes) -> None:
+        """Raises Untrusted (MODEL-SIG) unless `signature` is a signature of `message` by this key."""
+        key = serialization.load_pem_public_key(self.pem)
+        assert isinstance(key, ec.EllipticCurvePublicKey)  # no other is made into a ModelKey
+        try:
+            key.verify(signature, message, ec.ECDSA(_HASHES[key.curve.name][1]))
+        except InvalidSignature as error:
+            why = f"it is not a signature of this list of files by {self.algorithm} key {self.hint[:16]}"
+            raise Untrusted("bad signature", why=why, code="MODEL-SIG") from error
+
+
+@frozen
+class TrustedTime:
+    """A time (POSIX seconds) and its source, as text at the end of a sentence, such as `as_of of the policy`."""
+
+    at: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.date:%Y-%m-%dT%H:%M:%SZ}, {self.source}"
+
+    @property
+    def date(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(min(self.at, _MAX_TIME), datetime.UTC)
 
 
 @frozen

@@ -27,7 +27,7 @@ from cryptography.x509.verification import (
 
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.frozen import frozen
-from comity.trust.model_signing.signing_keys import ModelKey, TrustedTime
+from comity.trust.model_signing.bundle import ModelKey, TrustedTime
 
 E = TypeVar("E", x509.KeyUsage, x509.ExtendedKeyUsage)
 

@@ -18,10 +18,11 @@ from comity.trust.model_signing.bundle import (
     ChainMaterial,
     Coverage,
     KeyMaterial,
+    ModelKey,
     ModelStatement,
+    TrustedTime,
     compare_files,
 )
-from comity.trust.model_signing.signing_keys import ModelKey, TrustedTime
 
 
 @frozen

@@ -21,8 +21,8 @@ from comity.trust.frozen import frozen
 from comity.trust.identity import Inception
 from comity.trust.key_validity import CompromiseNotice, JudgedPublication
 from comity.trust.lineage import LineageGraph
+from comity.trust.model_signing.bundle import TrustedTime
 from comity.trust.model_signing.judging import ModelSignatureResult
-from comity.trust.model_signing.signing_keys import TrustedTime
 from comity.trust.officers import JudgedApproval
 from comity.trust.policy import CosignerRule, Policy
 from comity.trust.report import RESULTS, Verified

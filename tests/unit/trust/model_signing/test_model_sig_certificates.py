@@ -13,10 +13,9 @@ import pytest
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, Unavailable, Untrusted
 from comity.trust.model_signing import certificates
-from comity.trust.model_signing.bundle import Bundle, KeylessMaterial
+from comity.trust.model_signing.bundle import Bundle, KeylessMaterial, TrustedTime
 from comity.trust.model_signing.certificates import CertificateChain, parse_roots
 from comity.trust.model_signing.judging import MAX_TIMES, KeylessIdentity, ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import TrustedTime
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID

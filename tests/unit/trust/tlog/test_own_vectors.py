@@ -17,9 +17,8 @@ from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Untrusted
 from comity.trust.identity import check_inception
 from comity.trust.keys import PublicKey
-from comity.trust.model_signing.bundle import Bundle, ModelStatement
+from comity.trust.model_signing.bundle import Bundle, ModelKey, ModelStatement
 from comity.trust.model_signing.judging import ModelSigningRule, judge
-from comity.trust.model_signing.signing_keys import ModelKey
 from comity.trust.rotation import KeyState, check_rotation, follow, parse_rotation
 from comity.trust.statement import parse_entry
 from comity.trust.tlog.merkle import leaf_hash, root, verify_consistency, verify_inclusion
