@@ -7,7 +7,7 @@ the verified line. Most artifacts have one publication. Those of which others ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, and_, bindparam, case, func, literal, select, tuple_
@@ -49,22 +49,19 @@ _ABOUT_SOME: Final = (
 )
 _MOST: Final = bindparam("most", type_=Integer)
 """A query that is made once, and gets the artifacts as a parameter, costs half of one that is made of them."""
+_ORDER: Final = (_SUBJECT.round, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn)
 _WANTED: Final = (
-    select(
-        _SUBJECT.digest,
-        *_NAME,
-        _VERSIONS,
-        _SUBJECT.round,
-        _SUBJECT.kind,
-        _SUBJECT.log_id,
-        _SUBJECT.turn,
-        _STATEMENT.statement,
-    )
+    select(_SUBJECT.digest, *_NAME, _VERSIONS, *_ORDER)
     .join_from(schema.subjects, schema.publications, _NAMED)
-    .join(schema.statements, _SAID)
     .where(*_ABOUT_SOME)
     .limit(_MOST)
 )
+_STATEMENTS: Final = (
+    select(_SUBJECT.digest, _SUBJECT.kind, _SUBJECT.log_id, _SUBJECT.turn, _STATEMENT.statement)
+    .join_from(schema.subjects, schema.statements, _SAID)
+    .where(*_ABOUT_SOME)
+)
+"""Which publications of an artifact are the same statement, in several logs: asked only about one with several."""
 
 
 _FIRST: Final = (
@@ -113,14 +110,20 @@ def _together(connection: Connection, some: Sequence[Digest], limit: int) -> dic
     by_artifact: dict[Digest, list[tuple[Any, ...]]] = {artifact: [] for artifact in some}
     for row in rows:
         by_artifact[row[0]].append(tuple(row))
-    return {artifact: _selected(rows, bounds) for artifact, rows in by_artifact.items()}
+    several = [artifact for artifact, rows in by_artifact.items() if len(rows) > 1]
+    said = dict[tuple[Any, ...], Digest]()
+    if several:
+        said = {tuple(row[:4]): row[4] for row in connection.execute(_STATEMENTS, {"some": several})}
+    return {artifact: _selected(rows, said, bounds) for artifact, rows in by_artifact.items()}
 
 
-def _selected(rows: Sequence[tuple[Any, ...]], bounds: Bounds) -> Selection[NamedArtifact]:
+def _selected(
+    rows: Sequence[tuple[Any, ...]], statements: Mapping[tuple[Any, ...], Digest], bounds: Bounds
+) -> Selection[NamedArtifact]:
     if len(rows) < 2:
         return Selection((), tuple(NamedArtifact(*row[1:5]) for row in rows))
     ordered = sorted(rows, key=lambda row: row[5:9])
-    said = [Said(row[3], row[9], row[6:8], NamedArtifact(*row[1:5])) for row in ordered]
+    said = [Said(row[3], statements[(row[0], *row[6:9])], row[6:8], NamedArtifact(*row[1:5])) for row in ordered]
     return choose(said, Precedence(), bounds)
 
 
