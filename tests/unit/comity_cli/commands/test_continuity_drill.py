@@ -12,6 +12,8 @@ from comity.rules.continuity.links import LINK_KINDS
 from comity.trust.errors import NotFound, Untrusted
 from comity.trust.exit_statuses import FAILED
 from comity_cli.commands.continuity_drill import command
+from comity_client.client import Client
+from comity_client.continuity.drill import DeclaredDrill, DrillOrder
 from comity_client.continuity.drill_files import last_drill
 from comity_client.home import Home
 from support.continuity import PLAN
@@ -47,6 +49,25 @@ def test_only_the_pact_of_a_plan_is_declared_and_by_its_owner(plan: Path) -> Non
     assert error.code == "DRILL-PACT" and "own ones" in error.why
     error = refused(command, "chat", "--plan", plan, "--declare", "--fallback", 2)
     assert "none of your identities" in error.what
+
+
+def test_a_pact_is_declared_by_the_owner_who_was_asked(plan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[DrillOrder] = []
+
+    def rehearse(api: Client, order: DrillOrder, **_: object) -> DrillReport:
+        orders.append(order)
+        return a_drill_report()
+
+    monkeypatch.setattr("comity_client.continuity.drill.rehearse", rehearse)
+    owner = Client(Home(plan.with_name("home"))).new_publisher("Ministry", "CH", "node-ch.example/log")
+    plan.write_text(re.sub(r"\[policy\]\n.*\n.*\n", "", PLAN).replace("51" * 32, owner.id))
+    words = ("chat", "--plan", plan, "--fallback", 2, "--out", plan.with_name("drill.json"))
+    assert run(command, *words, "--declare", answer="n\n").exit_code and not orders
+    printed(command, *words, "--declare", "--yes")
+    printed(command, *words)
+    declared, none = (order.declaration for order in orders)
+    assert isinstance(declared, DeclaredDrill) and none is None
+    assert (declared.pact, declared.signer.identity, declared.node) == ("ab" * 32, owner.id, "")
 
 
 def test_an_unsigned_report_is_not_logged(plan: Path) -> None:
