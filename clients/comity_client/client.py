@@ -352,17 +352,14 @@ class Client(ArtifactClient):
         """Sign the image of an artifact that this publisher published before, for programs that check images, and log
         the signature. After a rotation, it is signed again with the new keys. Raises Malformed (NO-IMAGE,
         NO-CLASSICAL-KEY), Refused (NOT-PUBLISHER), and as `publish` and `resolve` do."""
-        from comity.trust.artifact import Manifest
-
-        from comity_client.evidence.proofs import fetch_object
-        from comity_client.publish import PublishReceipt, log_image, require_own, sign_own_image
+        from comity_client.publish import PublishReceipt, log_image, published_manifest, require_own, sign_own_image
 
         async def work(targets: LogTargets) -> PublishReceipt:
             found = await self._user.resolve(targets.session, reference)
             stated = found.publication.published if found.publication else None
             require_own(publisher, stated.by if stated else None, found.title)
             assert stated is not None  # its publisher was compared
-            manifest = Manifest.parse(await fetch_object(targets.session, found.artifact))
+            manifest = await published_manifest(targets.session, found.artifact)
             image = await asyncio.to_thread(sign_own_image, publisher, stated.name, manifest)
             logged = await log_image(targets, publisher, image)
             return PublishReceipt(str(stated.name), found.artifact, logged.logged, image=logged)
@@ -538,18 +535,32 @@ class Client(ArtifactClient):
         entry: Entry,
         publisher: Publisher,
         *,
+        sign_image: bool = False,
         nodes: Sequence[str] = (),
         on_event: OnEvent = ignore_event,
     ) -> PublishReceipt:
-        """Log the entry that `sign_report` returned, together with the report. Raises as `publish` does."""
-        from comity_client.publish import publish_statement
+        """Log the entry that `sign_report` returned, together with the report. Raises as `publish` does.
+
+        Args:
+            sign_image: also sign and log a summary about the image of the artifact, for cosign and its like. Raises
+                Refused (IMAGE-REFUSED) if the artifact was not accepted.
+        """
+        from comity.trust.report import Verified
+
+        from comity_client.publish import log_image, publish_statement, published_manifest, summarise_own_image
 
         data, title = report.encode(), report.verdict.name or f"sha256:{entry.statement.subject}"
-        return self.log(
-            lambda targets: publish_statement(targets, title, entry, publisher.lines, {sha256(data): data}),
-            nodes or home_target(publisher.home),
-            on_event,
-        )
+
+        async def work(targets: LogTargets) -> PublishReceipt:
+            image = None
+            if sign_image:
+                verified = Verified.parse(entry.statement)
+                manifest = await published_manifest(targets.session, verified.artifact)
+                image = await asyncio.to_thread(summarise_own_image, publisher, manifest, verified)
+            receipt = await publish_statement(targets, title, entry, publisher.lines, {sha256(data): data})
+            return replace(receipt, image=await log_image(targets, publisher, image)) if image else receipt
+
+        return self.log(work, nodes or home_target(publisher.home), on_event)
 
     def log_plan(
         self,

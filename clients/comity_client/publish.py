@@ -18,6 +18,7 @@ from comity.content.ingest import Ingested, ingest
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.rules.collector import Collector
 from comity.rules.image_signature import classical_half, sign_image
+from comity.rules.image_summary import summarise_image
 from comity.rules.model_pack import pack_image
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
@@ -29,6 +30,7 @@ from comity.trust.home_logs import home_origin
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
+from comity.trust.report import Verified
 from comity.trust.statement import MAX_OBJECT_BYTES, Entry, SideObject, parse_entry
 from comity.trust.statements import LINEAGE_RELATIONS, Advisory, Licence, Parent, Published
 from comity.trust.tlog.proof import TlogProof
@@ -37,6 +39,7 @@ from comity.wire.publish import SubmitReceipt as Promised
 from comity_client.events import Note, OnEvent, Progress, Started, in_thread
 from comity_client.evidence.collect import collect
 from comity_client.evidence.inquiry import Inquiry
+from comity_client.evidence.proofs import fetch_object
 from comity_client.evidence.resolve import Resolution
 from comity_client.licences import canonical_licence
 from comity_client.publishers import Publisher
@@ -317,6 +320,23 @@ def sign_own_image(publisher: Publisher, name: Name, manifest: Manifest) -> Sign
     key = classical_half(signer.public)
     said.verify(key)
     return SignedImage(image, key, sign_content(said, signer))
+
+
+def summarise_own_image(publisher: Publisher, manifest: Manifest, verified: Verified) -> SignedImage:
+    """Sign, for the image of an artifact, that the publisher verified and accepted it. Raises Refused (IMAGE-REFUSED),
+    Malformed (NO-IMAGE, NO-CLASSICAL-KEY), and as `Publisher.signer` does."""
+    if manifest.digest != verified.artifact:
+        raise Malformed("not the manifest of the report", why=f"it is of sha256:{manifest.digest}")
+    image, signer = image_digest(manifest, verified.name), publisher.signer()
+    said = summarise_image(verified, image, signer)
+    key = classical_half(signer.public)
+    said.verify(key)
+    return SignedImage(image, key, sign_content(said, signer))
+
+
+async def published_manifest(session: Session, artifact: Digest) -> Manifest:
+    """Return the manifest of an artifact, from any node. Raises as `fetch_object` does."""
+    return Manifest.parse(await fetch_object(session, artifact))
 
 
 def require_own(publisher: Publisher, by: Digest | None, title: str) -> None:

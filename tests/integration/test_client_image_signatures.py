@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from comity.rules.image_signature import ImageSigned, classical_half
+from comity.rules.image_summary import ImageVerified
 from comity.rules.model_pack import pack_image
 from comity.trust.artifact import Manifest
-from comity.trust.encoding import sha256
-from comity.trust.errors import ComityError
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, Refused
+from comity.trust.evidence import Verdict
+from comity.trust.report import VerdictReport
 from comity.trust.statement import parse_entry
 from comity_cli.main import command
 from comity_client.client import Client
@@ -108,3 +112,21 @@ def test_the_logged_statement_verifies_by_the_key(
     (logged,) = receipt["image"]["logged"]
     lines = {sha256(line): line for node in federation.nodes for line in node.log.lines}
     ImageSigned.parse(parse_entry(lines[logged["line"]]).statement).verify(classical_half(publisher.signer().public))
+
+
+def test_a_verifier_signs_a_summary_about_the_image_of_what_it_accepted(
+    client: Client, federation: FakeFederation, source: Path, publisher: Publisher
+) -> None:
+    name = f"lab-{publisher.id[:8]}/tiny@v1"
+    artifact = Digest(run("publish", source, "--licence", "mit", "--as", name)["artifact"])
+    verdict = Verdict(artifact, name, rows=(), exit_status=0, policy=sha256(b"policy"), required=(), inputs=())
+    report = VerdictReport.of(verdict, "1.0")
+    receipt = client.log_report(report, client.sign_report(report, publisher), publisher, sign_image=True)
+    assert receipt.image is not None
+    lines = {sha256(line): line for node in federation.nodes for line in node.log.lines}
+    said = ImageVerified.parse(parse_entry(lines[receipt.image.logged[0].line]).statement)
+    said.verify(classical_half(publisher.signer().public))
+    assert (said.artifact, said.image, said.by) == (artifact, receipt.image.digest, publisher.id)
+    refusal = VerdictReport.of(replace(verdict, exit_status=4), "1.0")
+    with pytest.raises(Refused, match="a refusal is not signed"):
+        client.log_report(refusal, client.sign_report(refusal, publisher), publisher, sign_image=True)

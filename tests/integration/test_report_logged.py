@@ -49,7 +49,7 @@ def test_a_signed_report_is_logged_and_others_see_its_signer(tmp_path: Path) -> 
         report, log = tmp_path / "r.json", founded.homes[1].name
         told = comity(
             *(tmp_path / "officer", "verify", copy, "--policy", policy, "--report", report),
-            *("--sign-as", LABEL, "--log", log),
+            *("--sign-as", LABEL, "--log", log, "--sign-oci"),
         )
         assert [logged["node"] for logged in told["logged"]] == [log]
         entry = officer.check_report(report).signed.signature.entry

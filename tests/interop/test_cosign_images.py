@@ -11,12 +11,14 @@ import json
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from comity.addons.oci.manifests import PREDICATE_NOTE
 from comity.rules.image_signature import (
     COSIGN_PREDICATE,
     ImageSigned,
@@ -25,22 +27,32 @@ from comity.rules.image_signature import (
     foreign_signature,
     sign_image,
 )
+from comity.rules.image_summary import SUMMARY_PREDICATE, ImageVerified, summarise_image
 from comity.rules.model_pack import pack_image
 from comity.rules.signing import sign_content
-from comity.trust.encoding import b64encode
+from comity.trust.encoding import Digest, b64encode, sha256
 from comity.trust.identity import Inception, InceptionStatement, KeySet
 from comity.trust.keys import HybridSigner, PublicKey
 from comity.trust.model_signing.bundle import MEDIA_TYPE as BUNDLE
 from comity.trust.names import Name
+from comity.trust.report import Verified
+from comity.trust.statement import SideObject
 from support.federation import WITH_GATEWAY, NodeProcess, found, until
 from support.lying_proxy import Answer, lying_proxy
 from support.ports import free_port
 from support.publisher import Publisher, Release, model, release, send
 from support.tools import needs
+from support.world import NOW
 
 pytestmark = pytest.mark.slow
 
-TYPES: Final[Mapping[str, tuple[str, ...]]] = {"ed": ("ed25519", "ml-dsa-65"), "curve": ("ecdsa-p384", "ml-dsa-65")}
+TYPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ed": ("ed25519", "ml-dsa-65"),
+    "curve": ("ecdsa-p384", "ml-dsa-65"),
+    "desk": ("ed25519", "ml-dsa-65"),
+}
+POLICY: Final = sha256(b"the policy of a ministry")
+SUMMARIES: Final = ("--type", SUMMARY_PREDICATE)
 UNLOCK: Final = "apt-get install cosign"
 SIGNED: Final = "dev.cosignproject.cosign/signature"
 """Annotation of a layer at the tag of signatures."""
@@ -51,7 +63,7 @@ class SignedRelease:
     """A release, the signature of its image, and the name of its repository for registry clients."""
 
     release: Release
-    image: str
+    image: Digest
     said: ImageSigned
     repository: str
     version: str
@@ -69,6 +81,8 @@ class Scene:
     url: str
     releases: Mapping[str, SignedRelease]
     keys: Mapping[str, Path]
+    verifier: str
+    """The id of the identity that verified the first release: it has the key `desk`."""
 
     @property
     def first(self) -> SignedRelease:
@@ -89,10 +103,19 @@ def signed(made: Release, name: str) -> SignedRelease:
     return SignedRelease(made, image.manifest.digest, said, full.repository, full.version)
 
 
+def summarised(by: Publisher, what: SignedRelease) -> ImageVerified:
+    """That somebody verified a release and accepted it."""
+    name, report = f"{what.repository}@{what.version}", SideObject.of(b"{}")
+    levels = ("COMITY_BYTES",)
+    verified = Verified(by.id, name, what.release.artifact, NOW, POLICY, True, levels, (), report, "1.0")
+    return summarise_image(verified, what.image, by.signer)
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
     folder = tmp_path_factory.mktemp("cosign")
     publishers = {namespace: publisher(algs, namespace) for namespace, algs in TYPES.items()}
+    stranger = publisher(TYPES["ed"], "stranger")
     names = ("ed/tiny@v1", "ed/tiny@v2", "ed/tiny@v3", "curve/tiny@v1")
     releases = {}
     for number, name in enumerate(names):
@@ -109,12 +132,15 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
                 if name != "ed/tiny@v3":
                     line = sign_content(each.said, each.release.publisher.signer).line
                     await client.submit((each.release.publisher.announcement, line), ())
-        yield Scene(f"http://{http}", releases, dict(_keys(folder, publishers)))
+            for who in (publishers["desk"], stranger):
+                line = sign_content(summarised(who, releases["ed/tiny@v1"]), who.signer).line
+                await client.submit((who.announcement, line), ())
+        keys = dict(_keys(folder, {**publishers, "stranger": stranger}))
+        yield Scene(f"http://{http}", releases, keys, publishers["desk"].id)
 
 
 def _keys(folder: Path, publishers: Mapping[str, Publisher]) -> Iterator[tuple[str, Path]]:
-    stranger = publisher(TYPES["ed"], "stranger")
-    for name, each in (*publishers.items(), ("stranger", stranger)):
+    for name, each in publishers.items():
         path = folder / f"{name}.pub"
         path.write_bytes(classical_half(each.signer.public).to_pem())
         yield name, path
@@ -318,7 +344,8 @@ async def _real(scene: Scene) -> dict[str, bytes]:
             found[name] = answer.content
         (layer,) = json.loads(found["sig"])["layers"]
         listed = await http.get(f"referrers/sha256:{first.image}", params={"artifactType": BUNDLE})
-        (referrer,) = listed.json()["manifests"]
+        bundles = {each["annotations"][PREDICATE_NOTE]: each for each in listed.json()["manifests"]}
+        referrer = bundles[COSIGN_PREDICATE]
         (bundle,) = (await http.get(f"manifests/{referrer['digest']}", headers=accept)).json()["layers"]
         found["bundle"] = (await http.get(f"blobs/{bundle['digest']}")).content
         found["payload"] = (await http.get(f"blobs/{layer['digest']}")).content
@@ -369,6 +396,55 @@ async def test_cosign_accepts_the_bundle_that_refers_to_an_image_and_no_other(sc
     assert checked("v1", "ed")
     assert not checked("v2", "ed"), "another image"
     assert not checked("v1", "stranger")
+
+
+def attested(url: str, what: SignedRelease, key: Path, *more: str) -> tuple[int, str]:
+    """`cosign verify-attestation`, as `docs/clients/image-signatures.md` says to run it."""
+    image = f"{urlsplit(url).netloc}/{what.repository}:{what.version}"
+    flags = ("--private-infrastructure", "--allow-http-registry", "--key", str(key))
+    return run(needs("cosign", unlock=UNLOCK), "verify-attestation", *flags, *more, image)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_cosign_accepts_the_summary_of_a_verifier_and_a_policy_can_ask_who_verified(
+    scene: Scene, tmp_path: Path
+) -> None:
+    first, key = scene.first, scene.keys["desk"]
+
+    async def accepted() -> bool:
+        return attested(scene.url, first, key, *SUMMARIES)[0] == 0
+
+    await until(accepted, what="a summary that cosign accepts")
+    for verifier, status in ((scene.verifier, 0), ("0" * 64, 1)):
+        (tmp_path / "ministry.cue").write_text(
+            f'predicate: {{verifier: id: "urn:comity:identity:{verifier}", verificationResult: "PASSED"}}\n'
+            f'predicate: policy: digest: sha256: "{POLICY}"\n'
+        )
+        policy = ("--policy", str(tmp_path / "ministry.cue"))
+        assert bool(attested(scene.url, first, key, *SUMMARIES, *policy)[0]) is bool(status)
+    assert attested(scene.url, first, scene.keys["ed"], *SUMMARIES)[0] != 0, "the publisher said nothing of the kind"
+    assert attested(scene.url, first, scene.keys["stranger"], *SUMMARIES)[0] != 0, "no member"
+    assert attested(scene.url, scene.releases["ed/tiny@v2"], key, *SUMMARIES)[0] != 0, "another image"
+    assert attested(scene.url, first, key, "--type", "https://example.org/v1")[0] != 0, "another type"
+    tag = first.tag.replace(".sig", ".att")
+    for change in (_flipped_bit, _without_layers):
+        with lying_proxy(scene.url, partial(change, tag)) as url:
+            assert attested(url, first, key, *SUMMARIES)[0] != 0
+
+
+def _without_layers(tag: str, answer: Answer) -> Answer:
+    if not answer.path.endswith(tag) or not answer.body:
+        return answer
+    body = json.dumps(json.loads(answer.body) | {"layers": []}).encode()
+    headers = answer.headers | {"docker-content-digest": f"sha256:{hashlib.sha256(body).hexdigest()}"}
+    return replace(answer, headers=headers, body=body, length=len(body))
+
+
+def _flipped_bit(tag: str, answer: Answer) -> Answer:
+    """Changes an envelope on its way, which its digest shows."""
+    if b'"payloadType"' not in answer.body:
+        return answer
+    return replace(answer, body=answer.body.replace(b'"sig":"', b'"sig":"A', 1)[: answer.length])
 
 
 @pytest.mark.asyncio(loop_scope="module")

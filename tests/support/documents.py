@@ -13,6 +13,7 @@ from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
 from comity.rules.image_signature import sign_image
+from comity.rules.image_summary import summarise_image
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.description import Kit
 from comity.rules.offers.amounts import DefaultAnswer, Usage
@@ -59,7 +60,7 @@ from comity.trust.keys import VerifyingKey
 from comity.trust.names import Name
 from comity.trust.node_records import Addresses
 from comity.trust.places import Place
-from comity.trust.report import VerdictReport, summarise_report
+from comity.trust.report import VerdictReport, Verified, summarise_report
 from comity.trust.rotation import LogCut
 from comity.trust.statement import PAYLOAD_TYPE, Entry, Envelope, SideObject, Statement, parse_entry, sign_statement
 from comity.trust.statements import Advisory, Compromise, Parent, Vouched
@@ -175,6 +176,9 @@ def _about_artifacts() -> Iterator[bytes]:
         yield sign_content(vouched, _OFFICER.signer).envelope.payload
     image = sign_image(_OFFICER.id, Name.parse("swiss-ai/tiny@v1"), _CASE.artifact, sha256(b"image"), _OFFICER.signer)
     yield sign_content(image, _OFFICER.signer).envelope.payload
+    levels, made = ("COMITY_BYTES",), SideObject.of(b"{}")
+    verified = Verified(_OFFICER.id, "a", _CASE.artifact, NOW, _DIGEST, True, levels, (), made, "1.0")
+    yield sign_content(summarise_image(verified, _DIGEST, _OFFICER.signer), _OFFICER.signer).envelope.payload
     for conditions in (None, ApprovalConditions("a.txt", SideObject.of(b"a"))):
         approved = Approved(_OFFICER.id, _CASE.artifact, "hospital-bern", NOW, NOW + 9, NOW, conditions, "tiny")
         yield sign_content(approved, _OFFICER.signer).envelope.payload

@@ -21,6 +21,7 @@ from comity.trust.frozen import frozen
 
 from comity_cli import verdicts
 from comity_cli.command import Command, client, examples, options_as, output
+from comity_cli.commands.publish import show_image
 from comity_cli.files import FILE, NEW_FILE
 from comity_cli.following import follow
 from comity_cli.nodes import nodes_option
@@ -53,6 +54,14 @@ class Filed:
         }
 
 
+@frozen
+class LogPlaces:
+    """The nodes at which a signed report is logged, and whether a summary about the image is too."""
+
+    nodes: Sequence[str]
+    sign_image: bool
+
+
 def file_report(
     out: Output,
     api: Client,
@@ -60,7 +69,7 @@ def file_report(
     report: Path | None,
     page: Path | None,
     publisher: Publisher | None,
-    nodes: Sequence[str],
+    where: LogPlaces,
 ) -> Filed | None:
     """Return None if no output was requested. Written files stay if logging fails."""
     if report is None and page is None:
@@ -86,24 +95,28 @@ def file_report(
     if page is not None:
         durable.write_file(page, render(made, signed).encode(), mode=0o644, point="page")
         out.say(f"Page: {page}")
-    receipt = _logged(out, api, made, entry, publisher, nodes) if entry and publisher and nodes else None
+    receipt = _logged(out, api, made, entry, publisher, where) if entry and publisher and where.nodes else None
     return Filed(report, page, signature_path(report) if report and signed else None, receipt)
 
 
 def _logged(
-    out: Output, api: Client, report: VerdictReport, entry: Entry, publisher: Publisher, nodes: Sequence[str]
+    out: Output, api: Client, report: VerdictReport, entry: Entry, publisher: Publisher, where: LogPlaces
 ) -> PublishReceipt:
+    nodes, sign_image = where.nodes, where.sign_image
     with follow(out, "logging") as on_event:
-        receipt = api.log_report(report, entry, publisher, nodes=nodes, on_event=on_event)
+        receipt = api.log_report(report, entry, publisher, sign_image=sign_image, nodes=nodes, on_event=on_event)
     for logged in receipt.logged:
         out.done(f"logged at {logged.node}: entry {logged.index} of {logged.origin}, proven by a checkpoint")
+    if receipt.image is not None:
+        show_image(out, receipt.image, publisher, nodes)
     return receipt
 
 
 @frozen
 class VerifyOptions:
-    """Whether the facts of each row are shown, and whether no node is asked."""
+    """Whether a summary about the image is signed, the facts of each row are shown, and no node is asked."""
 
+    sign_oci: bool
     facts: bool
     offline: bool
 
@@ -123,6 +136,7 @@ class VerifyOptions:
 @click.option("--html", "page", type=NEW_FILE, help="Write the report as an HTML page to this file.")
 @click.option("--sign-as", "signer", default="", metavar="LABEL", help="Sign the report with this publisher's keys.")
 @nodes_option("Log the signed report at this node; needs a network.", old=("--log",))
+@click.option("--sign-oci", is_flag=True, help="With --node: also sign a summary about the OCI image, for cosign.")
 @click.option("--facts", is_flag=True, help="Show the facts of each row.")
 @click.option("--offline", is_flag=True, help="Ask no node, also where no evidence is beside the files.")
 @options_as("how", VerifyOptions)
@@ -142,11 +156,14 @@ def command(
     digest, and for its evidence. Nothing is written. --offline asks none.
 
     With --sign-as the report gets a signature beside it (FILE.intoto.jsonl) with the time of signing. A refusal is
-    signed too.
+    signed too. --sign-oci also logs a summary about the OCI image of an accepted artifact: cosign verify-attestation,
+    and policies of clusters, check it with the key of comity publisher key LABEL.
 
     Exit status: 0 accepted, 3 verification failed, 4 policy not met, 5 evidence missing, 8 partial.
     """
     out, api, folder = output(), client(), Path(target)
+    if how.sign_oci and not nodes:
+        raise click.UsageError("--sign-oci logs a summary about the image: give --sign-as and --node")
     _check_usage(folder, policy, report, page, signer, nodes)
     publisher = api.publisher(signer) if signer else None
     verdict, why = _judged(out, api, folder if folder.exists() else target, policy, how.offline)
@@ -161,7 +178,10 @@ def command(
         out.hint("copy the federation file from the machine that pulled it, which lists its path: comity trust show")
         out.hint("compare the words of the federation with two members, then: comity trust pin FILE")
         out.hint(f"comity verify {target}")
-    filed = file_report(out, api, verdict, report, page, publisher, nodes)
+    sign_image = how.sign_oci and verdict.accepted
+    if how.sign_oci and not verdict.accepted:
+        out.warn("no summary about the image is signed: cosign asks who signed one, and not for its result")
+    filed = file_report(out, api, verdict, report, page, publisher, LogPlaces(nodes, sign_image))
     if out.as_json:
         click.echo(_document(verdict, filed))
     return verdict.exit_status

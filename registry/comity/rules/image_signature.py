@@ -49,8 +49,8 @@ NAME: Final = "dev.comity.name"
 """Member of the payload: name and version of the artifact, which `cosign verify --annotations` compares."""
 MAX_SIGNATURES: Final = 8
 """Signatures of one image that are served: of the keys that its publisher has and had."""
-_LEAST: Final = min(size for alg, size in SIGNATURE_SIZES.items() if alg not in POST_QUANTUM)
-_MOST: Final = max(size for alg, size in SIGNATURE_SIZES.items() if alg not in POST_QUANTUM)
+_SIZES: Final = tuple(size for alg, size in SIGNATURE_SIZES.items() if alg not in POST_QUANTUM)
+SIGNATURE_BYTES: Final = JsonBytes(max(_SIZES), min(_SIZES))
 
 
 @frozen
@@ -70,8 +70,8 @@ class ImageSigned(Content):
     artifact: SubjectDigest
     image: Annotated[Digest, "SHA-256 of the image manifest."]
     key: Annotated[Digest, "The id of the classical half that signed."]
-    payload: Annotated[bytes, JsonBytes(_MOST, _LEAST)]
-    envelope: Annotated[bytes, JsonBytes(_MOST, _LEAST)]
+    payload: Annotated[bytes, SIGNATURE_BYTES]
+    envelope: Annotated[bytes, SIGNATURE_BYTES]
 
     def subjects(self) -> tuple[Subject, ...]:
         return (Subject(str(self.name), self.artifact),)
@@ -169,32 +169,37 @@ def image_signatures(
         image: the SHA-256 of the image manifest as it is computed here.
         given: with the proofs of the statements, if there are any.
     """
-    found = (
-        each for entry in by_publisher(claims, publisher, artifact) for each in _counted(entry, claims, image, given)
-    )
-    return tuple(itertools.islice(found, MAX_SIGNATURES))
-
-
-def by_publisher(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> tuple[Entry, ...]:
-    """The statements by which the publisher signed an image of the artifact. No signature is verified."""
     author = Author("identity", publisher)
-    return tuple(entry for entry in claims.about(artifact, IMAGE_SIGNED) if entry.statement.by == author)
+    said = (entry for entry in claims.about(artifact, IMAGE_SIGNED) if entry.statement.by == author)
+    found = (each for entry in said for each in _counted(entry, claims, image, given))
+    return tuple(itertools.islice(found, MAX_SIGNATURES))
 
 
 def _counted(entry: Entry, claims: ParsedClaims, image: Digest, given: KeyCircumstances) -> Iterable[ImageSignature]:
     try:
         said = ImageSigned.parse(entry.statement)
-        chain = judge_author(entry, claims.keys_of(said.by, None)).chain
-        if chain is None or said.image != image or refused_keys(entry, said.by, chain, given):
-            return ()
-        halves = (half for state in chain.signers(entry.envelope) for key in state.keys.keys for half in key.halves)
-        key = next((half for half in halves if half.id == said.key), None)
-        if key is None or key.id not in {signature.keyid for signature in entry.envelope.signatures}:
+        key = signing_half(entry, said.by, said.key, claims, given)
+        if said.image != image or key is None:
             return ()
         said.verify(key)
     except ComityError:
         return ()  # another statement may be right
     return (ImageSignature(entry, said, key),)
+
+
+def signing_half(
+    entry: Entry, by: Digest, key: Digest, claims: ParsedClaims, given: KeyCircumstances
+) -> PublicKey | None:
+    """The half with the id `key` of a key of the author that signed the line; None if there is none, or the author is
+    not proven, or its keys do not count now."""
+    member = next((found for body in given.policy.pins if (found := body.member(by)) is not None), None)
+    chain = judge_author(entry, claims.keys_of(by, member)).chain
+    if chain is None or refused_keys(entry, by, chain, given):
+        return None
+    if key not in {signature.keyid for signature in entry.envelope.signatures}:
+        return None
+    halves = (half for state in chain.signers(entry.envelope) for each in state.keys.keys for half in each.halves)
+    return next((half for half in halves if half.id == key), None)
 
 
 def _refused(why: str) -> Untrusted:

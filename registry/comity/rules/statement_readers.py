@@ -14,6 +14,7 @@ from comity.rules.equivocation import EquivocationClaim
 from comity.rules.file_records import FileIndexState
 from comity.rules.hardware_evidence import Attested
 from comity.rules.image_signature import ImageSigned
+from comity.rules.image_summary import ImageVerified
 from comity.rules.offers.amounts import DefaultAnswer, Usage
 from comity.rules.offers.fault_proof import OfferFault
 from comity.rules.offers.records import PARTY_STATEMENTS, RECORDS
@@ -41,6 +42,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Advisory,
     Vouched,
     ImageSigned,
+    ImageVerified,
     EvaluationAnnounced,
     Verified,
     Derived,

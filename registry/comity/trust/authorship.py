@@ -8,6 +8,9 @@ officers' approvals all ask `judge_author`, so that for the same keys they have 
     rotated       continues a known key state of the identity
     others        signed by keys that rotations reach from the inception, or from a key state that a charter lists
 
+A predicate type of another program names no author in the form that Comity has, and is refused: what an identity signs
+for cosign or other tools with the same key is no statement of it, even where its key has one half.
+
 The content of other statements is not read here. There are two limits. The number of a rotation is at most
 `rotation.MAX_ROTATIONS`: no rotation above that exists, for anybody. And a node keeps at most MAX_RIVALS rotations of
 one identity that replace a key state which another one replaces too, because it holds the keys of all branches. A

@@ -26,6 +26,7 @@ UPSTREAM_GONE: Final = "upstream-gone"
 ADVISORY: Final = "advisory"
 VOUCHED: Final = "vouched"
 IMAGE_SIGNED: Final = "image-signed"
+IMAGE_VERIFIED: Final = "image-verified"
 EVALUATION_ANNOUNCED: Final = "evaluation-announced"
 VERIFIED: Final = "verified"
 APPROVED: Final = "approved"
@@ -118,6 +119,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(ADVISORY, ANYONE, "Warned about an artifact"),
         StatementKind(VOUCHED, ANYONE, "Vouched for an artifact", objects=True),
         StatementKind(IMAGE_SIGNED, IDENTITY, "Signed the image of an artifact"),
+        StatementKind(IMAGE_VERIFIED, IDENTITY, "Verified the image of an artifact"),
         StatementKind(EVALUATION_ANNOUNCED, ANYONE, "Announced an evaluation"),
         StatementKind(VERIFIED, IDENTITY, "Verified an artifact", objects=True),
         StatementKind(APPROVED, IDENTITY, "Approved an artifact", objects=True),

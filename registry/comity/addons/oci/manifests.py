@@ -5,15 +5,15 @@ Referrers are small image manifests whose `subject` is the ModelPack manifest:
     statements about it     in-toto statements in DSSE envelopes, as they are in a log: published, vouched, advisories,
                             verification summaries (a logged report); the predicate type is an annotation
     proofs                  the inclusion proof of each statement by which somebody published or observed the artifact
-    signatures              of this manifest by the publisher, as Sigstore bundles; also at a tag
+    signatures, summaries   about this manifest, as Sigstore bundles; also at tags
     model.sig               the OpenSSF signature, if it is a file of the artifact
     bills of materials      files of the artifact by the names that CycloneDX and SPDX recommend
     documents               those that the publisher named in the statement (card, training summary, evaluation)
 
 Programs that check images find the signatures of a model as such referrers (cosign 3), and at the tag `sha256-….sig` of
 its repository, an image manifest with a layer for each signature: cosign 2, policy-controller, Kyverno and the
-libraries of skopeo and podman read that. Sources: cosign, specs/SIGNATURE_SPEC.md and specs/BUNDLE_SPEC.md; OCI image
-specification 1.1, config.md.
+libraries of skopeo and podman read that. Verification summaries are at the tag `sha256-….att` in the same way. Sources:
+cosign, specs/SIGNATURE_SPEC.md, specs/ATTESTATION_SPEC.md and specs/BUNDLE_SPEC.md; OCI image specification, config.md.
 
 The node has verified the signatures of the statements; a client verifies them again. A statement and its referrer keep
 their digests for ever. A proof is one under the best checkpoint that the node knows now, so its digest changes.
@@ -25,12 +25,14 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Final
 
 from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.addons.oci.ollama import encode_image, find_projector, list_models, model_config, model_image
 from comity.gateway.hub.mirrored import LocalStatements
 from comity.rules.image_signature import COSIGN_PREDICATE, ImageSignature, foreign_signature
+from comity.rules.image_summary import SUMMARY_PREDICATE, ImageSummary, SaidOfImage
 from comity.rules.model_pack import IMAGE_MANIFEST, TITLE, Document, descriptor, image_manifest, of_document, pack_image
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, b64encode, canonical
@@ -38,7 +40,7 @@ from comity.trust.errors import Malformed
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.frozen import frozen
 from comity.trust.model_signing.bundle import Bundle, KeyMaterial
-from comity.trust.statement import Entry, Statement, parse_entry
+from comity.trust.statement import PAYLOAD_TYPE, Entry, Statement, parse_entry
 from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Advisory, Published
 
@@ -65,6 +67,7 @@ MORE_STATEMENTS: Final = "unknown: more statements than were read"
 MAX_STATEMENTS: Final = 128
 """Statements that are listed of an artifact, in the order of `comity.rules.precedence`."""
 MAX_PROOFS: Final = 8
+NOTHING: Final = SaidOfImage()
 
 PAYLOAD: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
@@ -73,7 +76,7 @@ SIGNATURE_NOTE: Final = "dev.cosignproject.cosign/signature"
 CONTENT_NOTE: Final = "dev.sigstore.bundle.content"
 PREDICATE_NOTE: Final = "dev.sigstore.bundle.predicateType"
 
-_SIGNATURE_TAG: Final = re.compile(r"sha256-([0-9a-f]{64})\.sig\Z")
+_IMAGE_TAG: Final = re.compile(r"sha256-([0-9a-f]{64})\.(sig|att)\Z")
 
 TITLE_DIGITS: Final = 16
 """Digits of the digest of a statement or proof in the name of its file."""
@@ -124,15 +127,19 @@ class Referrer:
 
 @frozen
 class Statements:
-    """The statements about `artifact`, those of them that sign its image and count, and what refers to it without the
-    proofs. `more`: there are others that a limit left out. `subjects`: on what else the signatures depend."""
+    """The statements about `artifact`, what counts of those about its image, and what refers to it without the proofs.
+    `more`: there are others that a limit left out."""
 
     artifact: Digest
     entries: tuple[Entry, ...]
     more: bool
-    signatures: tuple[ImageSignature, ...]
+    of_image: SaidOfImage
     referrers: Referrers
-    subjects: tuple[Digest, ...] = ()
+
+    @property
+    def subjects(self) -> tuple[Digest, ...]:
+        """About what a statement changes them: the artifact, and those whose keys count."""
+        return (self.artifact, *self.of_image.authors)
 
     @property
     def size(self) -> int:
@@ -143,15 +150,15 @@ class Statements:
 @frozen
 class Referrers:
     """The referrers of the manifest `subject`; `documents` are their manifests and blobs, `files` those that are in the
-    store. `unread`: there are more statements than are listed. `signed`: the manifest at the tag of its signatures;
-    None if there is none."""
+    store. `unread`: there are more statements than are listed. `attached`: the manifests at the tags of its signatures
+    and summaries, `sig` and `att`, those that there are."""
 
     subject: Digest
     all: tuple[Referrer, ...]
     documents: Mapping[Digest, Document]
     files: Mapping[Digest, FileEntry]
     unread: bool = False
-    signed: Document | None = None
+    attached: Mapping[str, Document] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -174,17 +181,16 @@ def about(lines: Sequence[bytes], artifact: Digest) -> tuple[Entry, ...]:
 
 
 def make_statements(
-    subject: Document, manifest: Manifest, said: LocalStatements, signatures: Sequence[ImageSignature] = ()
+    subject: Document, manifest: Manifest, said: LocalStatements, of_image: SaidOfImage = NOTHING
 ) -> Statements:
     """Return the statements in `said` about the artifact whose image manifest is `subject`.
 
     Args:
-        signatures: those of the image that count.
+        of_image: what counts of what is signed about the image.
     """
-    entries, signed = about(said.lines, manifest.digest), tuple(signatures)
-    by = tuple(dict.fromkeys(each.said.by for each in signed))
-    made = make_referrers(subject, manifest, entries, (), said.more, signed)
-    return Statements(manifest.digest, entries, said.more, signed, made, by)
+    entries = about(said.lines, manifest.digest)
+    made = make_referrers(subject, manifest, entries, (), said.more, of_image)
+    return Statements(manifest.digest, entries, said.more, of_image, made)
 
 
 def claims(entries: Sequence[Entry]) -> tuple[Digest, ...]:
@@ -198,16 +204,18 @@ def make_referrers(
     entries: Sequence[Entry],
     proofs: Sequence[bytes],
     more: bool,
-    signatures: Sequence[ImageSignature] = (),
+    of_image: SaidOfImage = NOTHING,
 ) -> Referrers:
     """Return the referrers of the image manifest `subject`; with `more`, there are statements besides `entries`.
-    `signatures`: those of the image that count."""
+    `of_image`: what counts of what is signed about the image."""
     made: list[Referrer] = []
     files: dict[Digest, FileEntry] = {}
     for entry in entries[:MAX_STATEMENTS]:
         notes = {PREDICATE: _predicate_type(entry.statement), **_advised(entry.statement)}
         made.append(_made(subject, STATEMENT, Document(entry.line, ENVELOPE), notes))
-    made += (_made(subject, SIGNATURE, signature_bundle(each), bundle_notes()) for each in signatures)
+    signed: tuple[ImageSignature | ImageSummary, ...] = (*of_image.signatures, *of_image.summaries)
+    for each in signed:
+        made.append(_made(subject, SIGNATURE, bundle_of(each), bundle_notes(each)))
     made += (_made(subject, PROOF, Document(proof, PROOF), {}) for proof in proofs)
     for kind, notes, file in (*_signed_files(manifest), *_documents(entries)):
         layer = descriptor(kind if kind != DOCUMENT else OCTETS, file.sha256, file.size, annotations={TITLE: file.path})
@@ -215,10 +223,10 @@ def make_referrers(
         files[file.sha256] = file
     documents = {found.manifest.digest: found.manifest for found in made}
     documents |= {found.blob.digest: found.blob for found in made if found.blob is not None}
-    image = signature_image(signatures)
-    documents |= {document.digest: document for document in image}
-    unread = more or len(entries) > MAX_STATEMENTS
-    return Referrers(subject.digest, tuple(made), documents, files, unread, image[0] if image else None)
+    images = {"sig": signature_image(of_image.signatures), "att": summary_image(of_image.summaries)}
+    documents |= {document.digest: document for image in images.values() for document in image}
+    attached = {tag: image[0] for tag, image in images.items() if image}
+    return Referrers(subject.digest, tuple(made), documents, files, more or len(entries) > MAX_STATEMENTS, attached)
 
 
 def _made(subject: Document, kind: str, blob: Document, annotations: Mapping[str, str]) -> Referrer:
@@ -267,48 +275,69 @@ def _documents(entries: Sequence[Entry]) -> Iterator[tuple[str, dict[str, str], 
         yield DOCUMENT, {KIND: kind}, file
 
 
-def signed_digest(tag: str) -> Digest | None:
-    """Return the digest of the image whose signatures are at the tag; None for a tag that is a version."""
-    found = _SIGNATURE_TAG.match(tag)
-    return Digest(found[1]) if found else None
+def attached_to(tag: str) -> tuple[Digest, str] | None:
+    """Return the digest of the image to which a tag belongs, and what is there, `sig` or `att`; None for a version."""
+    found = _IMAGE_TAG.match(tag)
+    return (Digest(found[1]), found[2]) if found else None
 
 
-def signature_bundle(signature: ImageSignature) -> Document:
-    """Return the Sigstore bundle of a signature. It has no entry of a Rekor log: the log that it is in is Comity's."""
-    said, key = signature.said, signature.key
-    hint = b64encode(hashlib.sha256(key.to_der()).digest())
-    signed = Bundle(KeyMaterial(hint), said.signed_statement, foreign_signature(key, said.envelope))
-    return Document(signed.encode(), SIGNATURE)
+def bundle_of(said: ImageSignature | ImageSummary) -> Document:
+    """Return the Sigstore bundle of a signature or summary. It has no entry of a Rekor log: the log that it is in is
+    Comity's."""
+    hint = b64encode(hashlib.sha256(said.key.to_der()).digest())
+    made = foreign_signature(said.key, said.said.envelope)
+    return Document(Bundle(KeyMaterial(hint), said.said.signed_statement, made).encode(), SIGNATURE)
 
 
-def bundle_notes() -> dict[str, str]:
+def bundle_notes(said: ImageSignature | ImageSummary) -> dict[str, str]:
     """Return the annotations by which cosign finds a bundle before it reads it."""
-    return {CONTENT_NOTE: "dsse-envelope", PREDICATE_NOTE: COSIGN_PREDICATE}
+    kind = COSIGN_PREDICATE if isinstance(said, ImageSignature) else SUMMARY_PREDICATE
+    return {CONTENT_NOTE: "dsse-envelope", PREDICATE_NOTE: kind}
 
 
 def signature_image(signatures: Sequence[ImageSignature]) -> tuple[Document, ...]:
     """Return what is at the tag of the signatures: the image manifest, and the documents that it names; nothing without
     a signature."""
-    if not signatures:
+    layers = []
+    for each in signatures:
+        made = b64encode(foreign_signature(each.key, each.said.payload))
+        layers.append((Document(each.said.signed_payload, PAYLOAD), {SIGNATURE_NOTE: made}))
+    return _attached(layers)
+
+
+def summary_image(summaries: Sequence[ImageSummary]) -> tuple[Document, ...]:
+    """As `signature_image`, at the tag of the summaries."""
+    notes = {SIGNATURE_NOTE: "", "predicateType": SUMMARY_PREDICATE}
+    return _attached([(_envelope(each), notes) for each in summaries])
+
+
+def _envelope(summary: ImageSummary) -> Document:
+    """The DSSE envelope of a summary, with the signature as other programs read it."""
+    document: dict[str, Json] = {
+        "payload": b64encode(summary.said.signed_statement),
+        "payloadType": PAYLOAD_TYPE,
+        "signatures": [{"keyid": "", "sig": b64encode(foreign_signature(summary.key, summary.said.envelope))}],
+    }
+    return Document(canonical(document), ENVELOPE)
+
+
+def _attached(blobs: Sequence[tuple[Document, Mapping[str, str]]]) -> tuple[Document, ...]:
+    if not blobs:
         return ()
-    payloads = [Document(each.said.signed_payload, PAYLOAD) for each in signatures]
-    layers: list[Json] = []
-    for each, payload in zip(signatures, payloads, strict=True):
-        text = b64encode(foreign_signature(each.key, each.said.payload))
-        layers.append(of_document(payload, annotations={SIGNATURE_NOTE: text}))
-    config = _config(payloads)
+    layers: list[Json] = [of_document(blob, annotations=dict(notes)) for blob, notes in blobs]
+    config = _config([blob for blob, _ in blobs])
     document: dict[str, Json] = {
         "schemaVersion": 2,
         "mediaType": IMAGE_MANIFEST,
         "config": of_document(config),
         "layers": layers,
     }
-    return (Document(canonical(document), IMAGE_MANIFEST), config, *payloads)
+    return (Document(canonical(document), IMAGE_MANIFEST), config, *(blob for blob, _ in blobs))
 
 
-def _config(payloads: Sequence[Document]) -> Document:
+def _config(blobs: Sequence[Document]) -> Document:
     """The configuration of the image: registries and programs that copy images compare its list with the layers."""
-    listed: list[Json] = [f"sha256:{payload.digest}" for payload in payloads]
+    listed: list[Json] = [f"sha256:{blob.digest}" for blob in blobs]
     document: dict[str, Json] = {
         "architecture": "",
         "os": "",

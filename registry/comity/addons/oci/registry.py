@@ -27,7 +27,6 @@ from comity.gateway.hub.mirrored import LocalStatements
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.threads import AsyncLedger, Pools
-from comity.rules.image_signature import ImageSignature
 from comity.rules.model_pack import Document
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
@@ -70,7 +69,11 @@ class Registry:
         self._pools = pools
         self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
         self._statements: AnswerCache[Digest, Statements] = AnswerCache(
-            now, MAX_BYTES, lambda found: 1 + found.size, changes, lambda found: (found.artifact, *found.subjects)
+            now,
+            MAX_BYTES,
+            lambda found: 1 + found.size,
+            changes,
+            lambda found: found.subjects,
         )
         self._referrers: AnswerCache[Digest, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
         self._listed = _RecentDocuments()
@@ -129,17 +132,18 @@ class Registry:
                 return found.index(kind, withdrawn=await self._catalogue.is_withdrawn(repository, snapshot.artifact))
         return Referrers(digest, (), {}, {}).index(kind)
 
-    async def signatures(self, repository: str, digest: Digest) -> tuple[Document, Snapshot]:
-        """Return the manifest at the tag of the signatures of a manifest. Raises NotFound (NO-SUCH-REVISION) if it is
-        not the ModelPack manifest of a version, or nobody whose signature counts signed it; and what hides the last
-        version."""
-        missing = NotFound("no signature of this image", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
+    async def attached(self, repository: str, digest: Digest, what: str) -> tuple[Document, Snapshot]:
+        """Return the manifest at the tag of the signatures (`sig`) or summaries (`att`) of a manifest. Raises NotFound
+        (NO-SUCH-REVISION) if it is not the ModelPack manifest of a version, or nobody whose words count signed one; and
+        what hides the last version."""
+        kind = "signature" if what == "sig" else "verification summary"
+        missing = NotFound(f"no {kind} of this image", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
         async for snapshot in self.versions(repository, missing):
             manifest = (await self.pack(snapshot)).manifest
             if manifest is not None and manifest.digest == digest:
-                signed = (await self._statements_about(snapshot, manifest)).referrers.signed
-                if signed is not None:
-                    return signed, snapshot
+                found = (await self._statements_about(snapshot, manifest)).referrers.attached
+                if what in found:
+                    return found[what], snapshot
         raise missing
 
     async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
@@ -205,7 +209,7 @@ class Registry:
             known = await self._statements_about(snapshot, subject)
             local = self._catalogue.local_artifacts
             proofs = [proof for line in claims(known.entries) for proof in await local.proofs(line)]
-            about = subject, snapshot.manifest, known.entries, proofs, known.more, known.signatures
+            about = subject, snapshot.manifest, known.entries, proofs, known.more, known.of_image
             return await self._pools.hashing(make_referrers, *about)
 
         return await self._referrers.get(snapshot.artifact, make)
@@ -219,9 +223,8 @@ class Registry:
                 said = await local.statements(snapshot.artifact)
             except NotFound:  # it is being imported, and nothing is logged yet
                 said = LocalStatements()
-            found: tuple[ImageSignature, ...] = ()
-            if isinstance(snapshot.claim, Published):
-                found = await local.image_signatures(snapshot.artifact, snapshot.claim.by, subject.digest)
+            publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
+            found = await local.said_of_image(snapshot.artifact, publisher, subject.digest)
             return await self._pools.hashing(make_statements, subject, snapshot.manifest, said, found)
 
         return await self._statements.get(snapshot.artifact, make)

@@ -3,7 +3,8 @@
 /v2/                                   whether this is a registry, and whether the token is accepted
 /v2/_catalog                           the repositories that this reader may read
 /v2/{repository}/tags/list             the versions that are not withdrawn, and `latest`
-/v2/{repository}/manifests/{reference} a manifest by tag or digest; the signatures of one by the tag sha256-….sig
+/v2/{repository}/manifests/{reference} a manifest by tag or digest; the signatures of one by the tag sha256-….sig,
+                                       verification summaries by sha256-….att
 /v2/{repository}/blobs/{digest}        a file, or a document that is made here
 /v2/{repository}/referrers/{digest}    what refers to a manifest
 /v2/{repository}/image/…               tags, manifests and blobs of the image in an artifact
@@ -23,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from comity.addons.oci.images import FOLDER, ImageRegistry
-from comity.addons.oci.manifests import IMAGE_INDEX, signed_digest
+from comity.addons.oci.manifests import IMAGE_INDEX, attached_to
 from comity.addons.oci.ollama import list_models
 from comity.addons.oci.registry import LATEST, MAX_VERSIONS, Registry
 from comity.gateway.access_tokens import GatewayAccess
@@ -146,8 +147,8 @@ class OciRoutes:
         repository, reference = _repository(request), request.path_params["reference"]
         if ":" in reference:
             return _manifest(*await self._registry.manifest(repository, _digest(reference)))
-        if (signed := signed_digest(reference)) is not None:
-            return _manifest(*await self._registry.signatures(repository, signed))
+        if (attached := attached_to(reference)) is not None:
+            return _manifest(*await self._registry.attached(repository, *attached))
         if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
             return await self._model_pack(await self._registry.tagged(repository, reference))
         return await self._ollama_manifest(repository, reference)

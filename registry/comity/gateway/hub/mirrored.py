@@ -29,7 +29,7 @@ from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.collector import Question
 from comity.rules.git_ids import tree_ids
-from comity.rules.image_signature import ImageSignature, by_publisher, image_signatures
+from comity.rules.image_summary import SaidOfImage, of_images
 from comity.rules.precedence import Precedence
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest, sha256, short
@@ -39,7 +39,7 @@ from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, SideObject, parse_entry
-from comity.trust.statement_kinds import IMAGE_SIGNED
+from comity.trust.statement_kinds import IMAGE_SIGNED, IMAGE_VERIFIED
 from comity.trust.upstream import Observed, is_commit
 
 
@@ -98,23 +98,32 @@ class LocalArtifacts:
         found = [located async for located in self._artifacts.claims(artifact)]
         return LocalStatements(tuple(each.line for each in found), any(each.more or each.others for each in found))
 
-    async def image_signatures(self, artifact: Digest, publisher: Digest, image: Digest) -> tuple[ImageSignature, ...]:
-        """Return the signatures of the image manifest `image` by the publisher of the artifact that count here."""
-        if not await self._ledger.run(self._signed_by, artifact, publisher):
-            return ()
+    async def said_of_image(self, artifact: Digest, publisher: Digest | None, image: Digest) -> SaidOfImage:
+        """Return what counts here of what is signed about the image manifest `image`: the signatures by the publisher
+        of the artifact, and the summaries by members and by those whom the policy names.
+
+        Args:
+            publisher: None for a repository that was mirrored.
+        """
         policy = self._judge.policy
+        members = {member.id for body in policy.pins for member in body.members}
+        authors = frozenset({*members, *policy.named, *([publisher] if publisher else [])})
+        if not await self._ledger.run(self._has_said_of_image, artifact, authors):
+            return SaidOfImage()
         found = await self._collector.collect(artifact, policy, publisher)
         proofs = list[InclusionEvidence]()
-        for entry in by_publisher(found.claims, publisher, artifact):
+        for entry in of_images(found.claims, authors, artifact):
             proofs += [InclusionEvidence(entry.digest, data) for data in await self.proofs(entry.digest)]
         given = KeyCircumstances(found.claims, tuple(proofs), found.bound, policy, {}, self._judge.reader)
-        return await self._pools.hashing(image_signatures, found.claims, publisher, artifact, image, given)
+        return await self._pools.hashing(SaidOfImage.of, given, authors, publisher, artifact, image)
 
-    def _signed_by(self, artifact: Digest, publisher: Digest) -> bool:
-        """Blocking. Whether the publisher signed an image of the artifact, whatever others sign."""
-        asked = Precedence(frozenset({publisher}))
-        about = self._ledger.tables.proven.about(artifact, (IMAGE_SIGNED,), 1, asked)
-        return any(parse_entry(found.line).statement.by == Author("identity", publisher) for found in about.found)
+    def _has_said_of_image(self, artifact: Digest, authors: frozenset[Digest]) -> bool:
+        """Blocking. Whether one of these identities signed something about an image of the artifact, whatever others
+        sign."""
+        kinds = (IMAGE_SIGNED, IMAGE_VERIFIED)
+        about = self._ledger.tables.proven.about(artifact, kinds, 1, Precedence(authors))
+        said = (parse_entry(found.line).statement.by for found in about.found)
+        return any(by is not None and by.id in authors for by in said)
 
     async def withdrawn(self, artifact: Digest) -> bool:
         """Return whether this node withdrew its copy, by its own log, and claims no new one there."""
