@@ -7,6 +7,7 @@ process, its memory or its imports, must not use these.
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
+from unittest.mock import patch
 
 from comity_cli import commands
 from comity_cli.main import COMMANDS
@@ -68,8 +70,18 @@ def start_forked(
     started = (dict(environ), str(Path.cwd()), streams, network, work, arguments)
     process = FORKS.Process(target=_work, args=started, daemon=True)
     with _PROCESSES:
+        _start_server()
         process.start()
     return process
+
+
+@functools.cache
+def _start_server() -> None:
+    """Start the server, unless it runs. That of Python 3.11 takes no paths from the process that starts it, and passes
+    over a module that it does not find: it is told by its environment, which no forked process keeps.
+    """
+    with patch.dict(os.environ, {"PYTHONPATH": os.pathsep.join(sys.path)}):
+        forkserver.ensure_running()
 
 
 class ForkedProgram:

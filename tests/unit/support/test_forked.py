@@ -19,25 +19,28 @@ from multiprocessing.forkserver import set_forkserver_preload
 from pathlib import Path
 from support.forked import start_forked
 
-set_forkserver_preload([])
-log, program = Path(sys.argv[1]), "print('up', flush=True)\\nimport time\\ntime.sleep(600)"
+set_forkserver_preload(["support.ports"])
+log = Path(sys.argv[1])
+program = "import sys, time\\nprint('up', 'support.ports' in sys.modules, flush=True)\\ntime.sleep(600)"
 process = start_forked(exec, program, environ=os.environ, log=log)
-while "up" not in log.read_text():
+while not log.read_text().endswith("\\n"):
     time.sleep(0.01)
-print(process.pid, flush=True)
+print(process.pid, *log.read_text().split(), flush=True)
 time.sleep(600)
 """
 
 
-def test_a_forked_process_ends_when_the_tests_that_started_it_are_killed(tmp_path: Path) -> None:
+def test_a_forked_process_has_what_the_server_imported_and_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.touch()
-    command = [sys.executable, "-c", PROGRAM, str(log)]
-    paths = os.pathsep.join([str(ROOT / "tests"), *sys.path])
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": paths}, stdout=subprocess.PIPE) as tests:
+    paths = f"import sys; sys.path = {[str(ROOT / 'tests'), *sys.path]!r}"  # as pytest has them: not by the environment
+    command = [sys.executable, "-c", paths + PROGRAM, str(log)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as tests:
         assert tests.stdout is not None
-        forked = os.pidfd_open(int(tests.stdout.readline()))
+        process, *said = tests.stdout.readline().decode().split()
+        forked = os.pidfd_open(int(process))
         try:
+            assert said == ["up", "True"]
             tests.kill()
             ended, _, _ = select.select([forked], [], [], PATIENCE)
             assert ended
