@@ -253,6 +253,10 @@ policy = ""
 cold = "off"
 # Requests per second of one address.
 calls_per_second = 500.0
+# Files for pages of the console: the laws of publishers who are no members, as for `comity descent --laws`, and prices,
+# as for `comity costs --prices`. Empty: none.
+laws_file = ""
+prices_file = ""
 # IP addresses of proxies at `http` that add the address of their client to X-Forwarded-For: limits count by it.
 proxies = []
 

@@ -25,7 +25,7 @@ from comity_client.continuity.plan_files import read_plan
 from comity_client.home import Home
 from comity_client.identity_signer import IdentitySigner
 from comity_client.publishers import Publisher
-from support.federation import Founded, found, serving
+from support.federation import Founded, found, serving, until
 from support.offer_commands import Borrower, Lender, reaches
 from support.offers import HOUR, START, hours
 from support.publisher import Publisher as Keys
@@ -83,6 +83,12 @@ class Ministry:
             for each in checked.services
         }
 
+    async def proven(self) -> bool:
+        return not any("record-unproven" in kinds for kinds in (await self.machines()).values())
+
+    async def lapsed(self) -> bool:
+        return "grant-lapsed" in (await self.machines())["grant"]
+
     async def drill(self, service: str, at: int) -> DrillReport:
         """A drill of a service at a time."""
         self.clock.time = lambda: at
@@ -135,6 +141,7 @@ async def test_machines_of_an_offer_a_grant_and_a_pact_are_found_until_each_ends
         grant = await granted(lender, borrower, offer, pact=False)
         pact = await granted(lender, borrower, offer, pact=True)
         ministry.plan(offer=offer, grant=grant.digest, pact=pact.digest)
+        await until(ministry.proven, what="the records to be under a cosigned checkpoint")
         soon = {"grant-ends-soon"}
         assert await ministry.machines() == {"offer": {"offer-only", *soon}, "grant": soon, "pact": soon}
         assert await ministry.machines(ENDS - 40 * DAYS * HOUR) == {
@@ -153,22 +160,13 @@ async def test_machines_of_an_offer_a_grant_and_a_pact_are_found_until_each_ends
         await borrower.submit(home, borrower.default(pact, "nobody opened the door"))
         await lender.act(Withdraw(offer, "no more"))
         await borrower.submit(home, borrower.give_back(grant))
-        await _until_lapsed(ministry)
+        await until(ministry.lapsed, what="the grant to be given back")
         ended = await ministry.machines()
         assert "withdrawn-offer" in ended["offer"] and "grant-lapsed" in ended["grant"]
         assert "grant-defaulted" in ended["pact"]
         ministry.plan(offer=Digest("ab" * 32), pact=Digest("cd" * 32))
         unknown = {"record-unknown"}
         assert await ministry.machines() == {"offer": unknown, "pact": unknown}
-
-
-async def _until_lapsed(ministry: Ministry) -> None:
-    from support.federation import until
-
-    async def lapsed() -> bool:
-        return "grant-lapsed" in (await ministry.machines())["grant"]
-
-    await until(lapsed, what="the grant to be given back")
 
 
 async def test_a_pact_that_is_declared_in_a_drill_is_not_redeemable_and_its_end_is_logged(

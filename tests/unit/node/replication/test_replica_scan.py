@@ -275,6 +275,7 @@ async def test_publications_beyond_the_queue_are_read_again_and_none_before_them
 async def test_a_full_queue_shows_in_its_use_and_in_a_metric(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replicas_module, "CopyQueue", lambda: CopyQueue(8))
     bench.make()
+    await bench.replicas.load()
     lines = [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(6)]
     bench.prove(FLOODED, lines)
     await bench.replicas.incomplete_copies()
@@ -291,7 +292,7 @@ async def test_an_artifact_that_a_rule_copies_at_an_age_is_queued_then_without_a
     file = bench.folder / "mirror.toml"
     file.write_text('default = "skip"\n[[rule]]\nname = "after a day"\ndo = "copy"\nmin_age_hours = 24\n')
     bench.make(bench.wanted(Replication(rules=file)))
-    await bench.ages.load()
+    await bench.replicas.load()
     bench.prove(FLOODED, [FLOOD.publish(f"a/b{number}@v1", Release(b"%d\n" % number)) for number in range(3)])
     await bench.replicas.incomplete_copies()
     assert (bench.replicas.lacking, bench.replicas.not_listed, bench.ledger.waiting_copies.count()) == (0, 0, 3)
