@@ -307,7 +307,7 @@ def image_digest(manifest: Manifest, title: str) -> Digest:
     image = pack_image(manifest)
     if image is None:
         why = f"its {len(manifest.files)} files do not fit into an image manifest"
-        hint = "publish it without --sign-oci; comity verify checks it as before"
+        hint = "publish it without --sign-oci"
         raise Malformed(f"{title} has no OCI form", why=why, hint=hint, code="NO-IMAGE")
     return image.manifest.digest
 
@@ -343,7 +343,7 @@ def require_own(publisher: Publisher, by: Digest | None, title: str) -> None:
     """Raises Refused (NOT-PUBLISHER) unless the artifact was published by the publisher."""
     if by != publisher.id:
         why = f"it was published by {by[:12]}" if by else "no publisher signed it"
-        hint = "only the publisher of a name signs its images; comity vouch REF signs what you checked yourself"
+        hint = "only the publisher of a name signs its images; what you checked yourself: comity vouch --help"
         raise Refused(f"{publisher.label} does not sign the image of {title}", why=why, hint=hint, code="NOT-PUBLISHER")
 
 

@@ -194,7 +194,7 @@ def show_image(out: Output, image: ImageReceipt, signer: Publisher, nodes: Seque
     out.fact("image", f"sha256:{image.digest}, signed by the {image.algorithm} key {image.key[:16]}")
     for logged in image.logged:
         out.done(f"signature logged at {logged.node}: entry {logged.index} of {logged.origin}")
-    out.hint(f"comity publisher key {signer.label!r} > pub.pem   # for cosign verify --key pub.pem")
+    out.hint(f"comity publisher key {signer.label!r} --out pub.pem   # for cosign verify --key pub.pem")
     return logged_status(image.logged, nodes)
 
 

@@ -120,6 +120,7 @@ PRINTED_BY = {
     "proposal": "tests/integration/test_governance_commands.py",
     "proposals": "tests/integration/test_governance_commands.py",
     "publisher-concerns": "tests/unit/comity_client/test_publisher_concerns.py",
+    "publisher-key": "tests/integration/test_client_image_signatures.py",
     "publisher-rotated": "tests/unit/comity_client/test_partly_logged.py",
     "publisher-shown": "tests/unit/comity_cli/commands/test_publisher.py",
     "pulls": "tests/unit/node/test_pull_counts.py",

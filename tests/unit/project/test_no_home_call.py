@@ -19,6 +19,7 @@ NAMED: Final[Mapping[str, str]] = {
     "git-lfs.github.com": "the name of a format",
     "huggingface.co": "the hub from which an operator asks to import, unless they name another one",
     "in-toto.io": "names of formats",
+    "sigstore.dev": "the name of a format",
     "slsa.dev": "the name of a format",
     "www.w3.org": "names of formats",
 }
