@@ -129,6 +129,7 @@ async def main(folder):
         print(running.base_url, flush=True)
         await asyncio.Event().wait()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it starts in the background
 asyncio.run(main(Path(sys.argv[1])))
 """
 
