@@ -49,6 +49,14 @@ def test_the_style_sheet_knows_no_left_and_no_right() -> None:
     assert re.findall(r"[^;{]*(?:-(?:left|right)|text-align: *(?:left|right)|[{; ](?:left|right)) *[:;]", sheet) == []
 
 
+@pytest.mark.parametrize("frame", [".scroll", ".map-frame", ".picture"])
+def test_on_paper_nothing_is_left_out_of_a_frame_that_scrolls(frame: str) -> None:
+    sheet = resources.files("comity.gateway.console").joinpath("static", "console.css").read_text("utf-8")
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", sheet.partition("@media print {")[2])
+    (declared,) = (rule for names, rule in rules if frame in re.split(r"[,\s]+", names.strip()))
+    assert "overflow: visible" in declared
+
+
 def test_the_templates_of_a_language_from_left_to_right_show_values_as_they_are() -> None:
     assert environment("en").from_string("{{ a }}").render(a="x\u2068") == "x"
     assert Translations("en").filled("%(a)s <b>", {"a": "<i>"}) == "&lt;i&gt; <b>"
