@@ -1,10 +1,10 @@
-"""Connections that a command opens before it is loaded.
+"""Connections that a command begins before it is loaded.
 
 A connection takes three round trips; loading what reads the pins, and what asks the nodes, takes as long as one or two.
 So a command that will ask all nodes begins with the connections: to the first address of each node in the pinned
 federation files, and to the certificate in its record. Nothing in these files is verified at this time, and nothing is
 sent. `Session` takes a connection only where the verified pin has the same address and certificate; the others are
-closed. Where the pins cannot be read here nothing is opened; the command, which reads them with all checks, says why.
+closed. Where the pins cannot be read here there are none; the command, which reads them with all checks, says why.
 
 Only what runs needs asyncio and gRPC: a command that asks nobody loads neither.
 """
@@ -25,10 +25,10 @@ from comity.trust.errors import ComityError, Malformed
 if TYPE_CHECKING:
     import asyncio
 
-    from comity.wire.channels import ChannelEnd, OpenedChannels
+    from comity.wire.channels import EarlyChannels, PinnedTarget
 
 MOST: Final = 16
-"""Connections that are opened."""
+"""Connections that are begun."""
 MAX_FILE: Final = 2 * 1024 * 1024
 """Bytes of a pinned file that is read here: parsing takes 4 ms a megabyte, before the first connection."""
 MAX_TRUST: Final = 64 * 1024
@@ -38,7 +38,7 @@ _SERVER_NAME: Final = re.compile(rb"n-[0-9a-f]{32}\.comity\.invalid")
 class EarlyStart:
     """An event loop, and the channels that connect in it. The first session of the process runs there."""
 
-    def __init__(self, runner: asyncio.Runner, channels: OpenedChannels) -> None:
+    def __init__(self, runner: asyncio.Runner, channels: EarlyChannels) -> None:
         self._runner: asyncio.Runner | None = runner
         self.channels = channels
 
@@ -66,7 +66,7 @@ def begun() -> EarlyStart | None:
 
 
 def begin(trust: Path) -> EarlyStart | None:
-    """Open connections to the nodes of the federations that are pinned in a folder of decisions, and return at once.
+    """Begin connections to the nodes of the federations that are pinned in a folder of decisions, and return at once.
     None if no address is found there."""
     global _begun
     try:
@@ -84,11 +84,11 @@ def _connecting(found: Iterable[tuple[str, bytes]]) -> EarlyStart:
     limit_arenas()  # before gRPC has threads
     import asyncio
 
-    from comity.wire.channels import OpenedChannels
+    from comity.wire.channels import EarlyChannels
 
-    runner, channels = asyncio.Runner(), OpenedChannels()
-    ends = (_end(address, certificate) for address, certificate in found)
-    runner.run(channels.open(end for end in ends if end is not None))
+    runner, channels = asyncio.Runner(), EarlyChannels()
+    targets = (_target(address, certificate) for address, certificate in found)
+    runner.run(channels.connect(target for target in targets if target is not None))
     return EarlyStart(runner, channels)
 
 
@@ -106,12 +106,12 @@ def _addresses(trust: Path) -> Iterator[tuple[str, bytes]]:
                 yield str(address), base64.b64decode(statement["predicate"]["tls"])
 
 
-def _end(address: str, certificate: bytes) -> ChannelEnd | None:
-    """What a channel leads to; None if the address or the certificate is of no form that can be pinned."""
+def _target(address: str, certificate: bytes) -> PinnedTarget | None:
+    """Where a channel connects; None if the address or the certificate is of no form that can be pinned."""
     import ssl
 
     from comity.wire.addresses import Address
-    from comity.wire.channels import ChannelEnd
+    from comity.wire.channels import PinnedTarget
 
     name = _SERVER_NAME.search(certificate)
     try:
@@ -119,4 +119,4 @@ def _end(address: str, certificate: bytes) -> ChannelEnd | None:
     except Malformed:
         return None
     pem = ssl.DER_cert_to_PEM_cert(certificate).encode("ascii")
-    return ChannelEnd(where.target, pem, name.group().decode(), not where.is_loopback) if name else None
+    return PinnedTarget(where.target, pem, name.group().decode(), not where.is_loopback) if name else None

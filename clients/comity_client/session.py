@@ -43,7 +43,7 @@ from comity.trust.statement import Entry
 from comity.trust.tlog.note import VerifierKey
 from comity.wire.addresses import Address, GatewayUrl
 from comity.wire.asking import AnswerTimes, everyone, first, outcomes, patiently
-from comity.wire.channels import OpenedChannels
+from comity.wire.channels import EarlyChannels
 from comity.wire.client import NodeClient
 from comity.wire.draining import DRAINING
 from comity.wire.messages import LocatedEntry
@@ -91,7 +91,7 @@ class RemoteNode:
         addresses: those of the federation file.
         left_out: why it is not asked in this session, such as in a drill that cuts it off; empty if it is.
         announced: where else it may be reached, by its own word; None where nobody can be asked.
-        opened: connections that were opened before the session was, of which one may lead to it.
+        early: connections that were begun before the session, of which one may be to it.
     """
 
     record: NodeRecord
@@ -101,7 +101,7 @@ class RemoteNode:
     former: bool = False
     left_out: str = ""
     announced: KnownAddresses | None = field(default=None, repr=False)
-    opened: OpenedChannels | None = field(default=None, repr=False)
+    early: EarlyChannels | None = field(default=None, repr=False)
     _clients: dict[str, NodeClient] = field(default_factory=dict, repr=False)
     _ending: list[NodeClient] = field(default_factory=list, repr=False)
     """Connections to processes that end."""
@@ -190,7 +190,7 @@ class RemoteNode:
         if address not in self._clients:
             target = self.announced.target(address) if self.announced else Address.parse(address)
             pin = CertificatePin.of(self.record.tls)
-            self._clients[address] = NodeClient.connect(target, pin, proxy=True, opened=self.opened)
+            self._clients[address] = NodeClient.connect(target, pin, proxy=True, early=self.early)
         return self._clients[address]
 
     def begin_connecting(self) -> None:
@@ -316,7 +316,7 @@ class Session:
     """The nodes of all pinned federations; a node of several federations is listed once.
 
     `reader` parses what the nodes say: each line and proof once in this session, and each signature is checked once.
-    `opened`: connections that were opened before, of which some may lead to these nodes.
+    `early`: connections that were begun before, of which some may be to these nodes.
     """
 
     def __init__(
@@ -325,7 +325,7 @@ class Session:
         on_fault: OnFault = lambda node, error: None,
         reader: EvidenceReader | None = None,
         kept: KeptAddresses | None = None,
-        opened: OpenedChannels | None = None,
+        early: EarlyChannels | None = None,
     ) -> None:
         self.pins = tuple(pins)
         self.reader = reader or EvidenceReader()
@@ -336,7 +336,7 @@ class Session:
         self.ahead = AskedAhead()
         self._learn_addresses(kept or KeptAddresses())
         for node in self.nodes:
-            node.opened = opened
+            node.early = early
 
     async def close(self) -> None:
         """End what was asked ahead, and close all connections."""

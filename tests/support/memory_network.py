@@ -25,7 +25,7 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.wire import client as client_module
 from comity.wire.access import Access, MutualAccess, OpenAccess, OperatorAccess
 from comity.wire.addresses import Address
-from comity.wire.channels import OpenedChannels
+from comity.wire.channels import EarlyChannels
 from comity.wire.draining import Draining
 from comity.wire.errors import to_status
 from comity.wire.server import Guard
@@ -167,7 +167,7 @@ class MemoryNetwork:
         identity: TlsIdentity | None = None,
         *,
         proxy: bool = False,
-        opened: OpenedChannels | None = None,
+        early: EarlyChannels | None = None,
     ) -> PinnedChannel:
         return self._channel(str(address), identity.certificate if identity else None)
 

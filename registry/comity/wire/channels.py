@@ -1,9 +1,9 @@
-"""gRPC channels to a certificate, and those that were opened before it was known who would use them.
+"""gRPC channels to a pinned certificate, and those that connect before it is known who will use them.
 
-A connection takes three round trips, and loading a command as long as one or two of them. So a command may open its
-connections before it is loaded, to addresses and certificates that nobody has verified yet (`OpenedChannels`). No call
-is made over them until somebody who needs a channel to a verified pin takes the one that was opened to exactly this
-address, name and certificate; who finds none makes one.
+A connection takes three round trips, and loading a command as long as one or two of them. So a command may connect
+before it is loaded, to addresses and certificates that nobody has verified yet (`EarlyChannels`). No call is made over
+them until somebody who needs a channel to a verified pin takes the one to exactly this address, name and certificate;
+who finds none makes one.
 
 Loads gRPC and nothing else of this package.
 """
@@ -33,16 +33,16 @@ _OPTIONS: Final = (
 
 
 @frozen
-class ChannelEnd:
-    """What a channel leads to: a target of gRPC, the certificate (PEM) that the peer must show, and the DNS name in it.
-    `proxy`: whether gRPC may use `https_proxy` and `no_proxy` of the environment."""
+class PinnedTarget:
+    """Where a channel connects: a target of gRPC, the certificate (PEM) that the peer must show, and the DNS name in
+    it. `proxy`: whether gRPC may use `https_proxy` and `no_proxy` of the environment."""
 
     target: str
     certificate: bytes
     server_name: str
     proxy: bool
 
-    def open(self, key: bytes | None = None, chain: bytes | None = None) -> grpc.aio.Channel:
+    def make_channel(self, key: bytes | None = None, chain: bytes | None = None) -> grpc.aio.Channel:
         """Make a channel; it connects at the first call. Requires a running event loop.
 
         Args:
@@ -57,28 +57,28 @@ class ChannelEnd:
         return grpc.aio.secure_channel(self.target, credentials, options=options)
 
 
-def open_to_socket(socket: str) -> grpc.aio.Channel:
+def socket_channel(socket: str) -> grpc.aio.Channel:
     """Make a channel to a Unix socket of this machine."""
     credentials = grpc.local_channel_credentials(grpc.LocalConnectionType.UDS)
     return grpc.aio.secure_channel(f"unix:{socket}", credentials, options=(*_OPTIONS, ("grpc.enable_http_proxy", 0)))
 
 
-class OpenedChannels:
+class EarlyChannels:
     """Channels that connect before somebody needs them. Not thread-safe: used in one event loop."""
 
     def __init__(self) -> None:
-        self._channels: dict[ChannelEnd, grpc.aio.Channel] = {}
+        self._channels: dict[PinnedTarget, grpc.aio.Channel] = {}
 
-    async def open(self, ends: Iterable[ChannelEnd]) -> None:
-        """Begin to connect to each, without waiting."""
-        for end in ends:
-            if end not in self._channels:
-                self._channels[end] = end.open()
-                self._channels[end].get_state(try_to_connect=True)
+    async def connect(self, targets: Iterable[PinnedTarget]) -> None:
+        """Begin to connect to each, without waiting. A coroutine, because channels need a running event loop."""
+        for target in targets:
+            if target not in self._channels:
+                self._channels[target] = target.make_channel()
+                self._channels[target].get_state(try_to_connect=True)
 
-    def take(self, end: ChannelEnd) -> grpc.aio.Channel:
-        """Return the channel that leads exactly there, which is the caller's from now on, or a new one."""
-        return self._channels.pop(end, None) or end.open()
+    def take(self, target: PinnedTarget) -> grpc.aio.Channel:
+        """Return the channel to exactly this target, which is the caller's from now on, or a new one."""
+        return self._channels.pop(target, None) or target.make_channel()
 
     async def close(self) -> None:
         """Close those that nobody took."""

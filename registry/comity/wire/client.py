@@ -27,7 +27,7 @@ from comity.wire.tls import CertificatePin, PinnedChannel, TlsIdentity, connect,
 if TYPE_CHECKING:
     from comity.wire.audit import AuditCalls
     from comity.wire.bundle import BundleCalls
-    from comity.wire.channels import OpenedChannels
+    from comity.wire.channels import EarlyChannels
     from comity.wire.news import NewsCalls
     from comity.wire.offer import OfferCalls
     from comity.wire.pin import PinCalls
@@ -95,12 +95,12 @@ class NodeClient(NodeCalls, CharterCalls, LogCalls, ArtifactCalls, BlobCalls, Pu
         identity: TlsIdentity | None = None,
         *,
         proxy: bool = False,
-        opened: OpenedChannels | None = None,
+        early: EarlyChannels | None = None,
         timeout: float = limits.CALL_TIMEOUT,
     ) -> Self:
         """Connect to the node with the pinned certificate: its mutual port with an identity, else its open port. No
-        other client shares the TCP connection. `opened`: channels of which one may lead there already."""
-        return cls(connect(address, pin, identity, proxy=proxy, opened=opened), timeout=timeout)
+        other client shares the TCP connection. `early`: channels of which one may be to it."""
+        return cls(connect(address, pin, identity, proxy=proxy, early=early), timeout=timeout)
 
     @classmethod
     def operator(cls, socket: Path, *, timeout: float = limits.CALL_TIMEOUT) -> Self:

@@ -44,7 +44,7 @@ from comity.trust.node_records import (
     signed_part,
 )
 from comity.wire.addresses import Address
-from comity.wire.channels import ChannelEnd, OpenedChannels, open_to_socket
+from comity.wire.channels import EarlyChannels, PinnedTarget, socket_channel
 
 MAX_DER: Final = 4_096
 
@@ -234,7 +234,7 @@ def connect(
     identity: TlsIdentity | None = None,
     *,
     proxy: bool = False,
-    opened: OpenedChannels | None = None,
+    early: EarlyChannels | None = None,
 ) -> PinnedChannel:
     """Create a channel to the node with exactly the pinned certificate; shows `identity` if given.
 
@@ -242,19 +242,19 @@ def connect(
     at the first call, over a TCP connection of its own. Requires a running event loop.
 
     Args:
-        opened: channels without an identity of which one may lead there already.
+        early: channels without an identity, of which one may be to this node.
     """
-    end = ChannelEnd(address.target, to_pem(pin.certificate), pin.server_name, proxy and not address.is_loopback)
+    target = PinnedTarget(address.target, to_pem(pin.certificate), pin.server_name, proxy and not address.is_loopback)
     if identity is not None:
-        channel = end.open(*identity.pem())
+        channel = target.make_channel(*identity.pem())
     else:
-        channel = opened.take(end) if opened is not None else end.open()
+        channel = early.take(target) if early is not None else target.make_channel()
     return PinnedChannel(channel, lambda: explain_failure(address, pin, identity))
 
 
 def connect_operator(socket: Path) -> PinnedChannel:
     """Create a channel to a node on this machine over its Unix socket."""
-    return PinnedChannel(open_to_socket(str(socket)), lambda: explain_socket(socket), local=True)
+    return PinnedChannel(socket_channel(str(socket)), lambda: explain_socket(socket), local=True)
 
 
 def server_context(identity: TlsIdentity) -> ssl.SSLContext:

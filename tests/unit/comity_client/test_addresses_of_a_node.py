@@ -194,7 +194,7 @@ async def test_an_address_whose_process_ends_is_connected_to_once_more_and_what_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ending, another = Door(Unavailable("ends", code=DRAINING)), Door("another process")
-    made: Any = SimpleNamespace(connect=lambda target, pin, proxy, opened: another)
+    made: Any = SimpleNamespace(connect=lambda target, pin, proxy, early: another)
     monkeypatch.setattr(session, "NodeClient", made)
     monkeypatch.setattr(session, "CertificatePin", SimpleNamespace(of=lambda certificate: certificate))
     node = node_with(ending)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comity.wire.channels import ChannelEnd
+from comity.wire.channels import PinnedTarget
 from comity_cli.start import connecting
 from comity_client import early
 from comity_client.client import Client
@@ -24,7 +24,7 @@ from support.examples import examples
 from support.fakes import FakeFederation, release
 
 NODES = 4
-Opened = list[tuple[ChannelEnd, Any]]
+MadeChannels = list[tuple[PinnedTarget, Any]]
 
 
 @pytest.fixture(scope="module", name="home")
@@ -37,16 +37,16 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield Home(folder / "home")
 
 
-@pytest.fixture(name="opened", autouse=True)
-def _opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+@pytest.fixture(name="made", autouse=True)
+def _made(monkeypatch: pytest.MonkeyPatch) -> MadeChannels:
     """What channels were made for, in order, and the channels."""
-    found, make = Opened(), ChannelEnd.open
+    found, make = MadeChannels(), PinnedTarget.make_channel
 
-    def made(end: ChannelEnd, *given: Any) -> Any:
-        found.append((end, make(end, *given)))
+    def counted(target: PinnedTarget, *given: Any) -> Any:
+        found.append((target, make(target, *given)))
         return found[-1][1]
 
-    monkeypatch.setattr(ChannelEnd, "open", made)
+    monkeypatch.setattr(PinnedTarget, "make_channel", counted)
     monkeypatch.setattr(early, "_begun", None)
     return found
 
@@ -57,18 +57,18 @@ def begun_in(trust: Path) -> EarlyStart:
     return start
 
 
-def test_a_session_takes_the_connections_that_were_begun(home: Home, opened: Opened) -> None:
+def test_a_session_takes_the_connections_that_were_begun(home: Home, made: MadeChannels) -> None:
     start = begun_in(home.trust)
-    assert len(opened) == NODES
+    assert len(made) == NODES
     user = User(home, early=start)
     assert user.show("swiss-ai/tiny").title == "swiss-ai/tiny@v1"
-    assert len(opened) == NODES, "no further connection"
+    assert len(made) == NODES, "no further connection"
     assert user.show("swiss-ai/tiny").title == "swiss-ai/tiny@v1", "a second session has an event loop of its own"
-    assert len(opened) == 2 * NODES
+    assert len(made) == 2 * NODES
     start.close()
 
 
-def test_an_address_that_is_not_of_the_verified_pin_is_not_used(home: Home, tmp_path: Path, opened: Opened) -> None:
+def test_an_address_that_is_not_of_the_verified_pin_is_not_used(home: Home, tmp_path: Path, made: MadeChannels) -> None:
     """A file that was changed after it was pinned: the command reads the true one here."""
     for file in home.trust.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -80,27 +80,28 @@ def test_an_address_that_is_not_of_the_verified_pin_is_not_used(home: Home, tmp_
     pinned.write_text(json.dumps(document))
     start = begun_in(tmp_path)
     assert User(home, early=start).show("swiss-ai/tiny").title == "swiss-ai/tiny@v1"
-    assert len(opened) == 2 * NODES and not {end for end, _ in opened[:NODES]} & {end for end, _ in opened[NODES:]}
+    targets = [target for target, _ in made]
+    assert len(targets) == 2 * NODES and not {*targets[:NODES]} & {*targets[NODES:]}
     start.close()
 
 
-def test_what_no_command_took_is_closed(home: Home, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_command_took_is_closed(home: Home, made: MadeChannels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COMITY_HOME", str(home.root))
     with connecting(["--json", "show", "swiss-ai/tiny"]):
         start = early.begun()
-        assert start is not None and len(opened) == NODES
-    for _, channel in opened:
+        assert start is not None and len(made) == NODES
+    for _, channel in made:
         assert channel.get_state() is ChannelConnectivity.SHUTDOWN
 
 
 @pytest.mark.parametrize("words", ["show --help", "trust show", "publish folder", "--version", ""])
-def test_a_command_that_asks_nobody_opens_no_connection(
-    home: Home, words: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+def test_a_command_that_asks_nobody_begins_no_connection(
+    home: Home, words: str, made: MadeChannels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMITY_HOME", str(home.root))
     with connecting(words.split()):
         assert early.begun() is None
-    assert not opened
+    assert not made
 
 
 def test_without_pins_no_network_library_is_loaded(tmp_path: Path) -> None:
