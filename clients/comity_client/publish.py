@@ -17,8 +17,8 @@ from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
 from comity.rules.collector import Collector
-from comity.rules.image_signature import classical_half, sign_image
-from comity.rules.image_summary import summarise_image
+from comity.rules.image_signature import ImageSigned, classical_half, sign_image
+from comity.rules.image_summary import ImageVerified, summarise_image
 from comity.rules.model_pack import pack_image
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
@@ -27,7 +27,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
-from comity.trust.keys import PrivateKey, PublicKey
+from comity.trust.keys import PrivateKey, PublicKey, Signer
 from comity.trust.names import Name
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.report import Verified
@@ -316,10 +316,7 @@ def sign_own_image(publisher: Publisher, name: Name, manifest: Manifest) -> Sign
     """Sign the image of an artifact that the publisher published under `name`. Raises Malformed (NO-IMAGE,
     NO-CLASSICAL-KEY), and as `Publisher.signer` does."""
     image, signer = image_digest(manifest, str(name)), publisher.signer()
-    said = sign_image(publisher.id, name, manifest.digest, image, signer)
-    key = classical_half(signer.public)
-    said.verify(key)
-    return SignedImage(image, key, sign_content(said, signer))
+    return _to_log(sign_image(publisher.id, name, manifest.digest, image, signer), signer)
 
 
 def summarise_own_image(publisher: Publisher, manifest: Manifest, verified: Verified) -> SignedImage:
@@ -328,10 +325,14 @@ def summarise_own_image(publisher: Publisher, manifest: Manifest, verified: Veri
     if manifest.digest != verified.artifact:
         raise Malformed("not the manifest of the report", why=f"it is of sha256:{manifest.digest}")
     image, signer = image_digest(manifest, verified.name), publisher.signer()
-    said = summarise_image(verified, image, signer)
+    return _to_log(summarise_image(verified, image, signer), signer)
+
+
+def _to_log(said: ImageSigned | ImageVerified, signer: Signer) -> SignedImage:
+    """Check what was signed as a reader does, and sign the line."""
     key = classical_half(signer.public)
     said.verify(key)
-    return SignedImage(image, key, sign_content(said, signer))
+    return SignedImage(said.image, key, sign_content(said, signer))
 
 
 async def published_manifest(session: Session, artifact: Digest) -> Manifest:

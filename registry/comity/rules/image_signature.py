@@ -26,8 +26,7 @@ definition.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Protocol, Self, TypeVar
 
 from comity.rules.model_pack import ARTIFACT
 from comity.trust.authorship import judge_author
@@ -40,7 +39,7 @@ from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances, refused_keys
 from comity.trust.keys import POST_QUANTUM, SIGNATURE_SIZES, PublicKey, Signer, VerifyingKey, ecdsa_der
 from comity.trust.names import Name
-from comity.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Author, Entry, Subject, pae
+from comity.trust.statement import PAYLOAD_TYPE, STATEMENT_TYPE, Author, Entry, Statement, Subject, pae
 from comity.trust.statement_kinds import IMAGE_SIGNED
 
 COSIGN_TYPE: Final = "cosign container image signature"
@@ -133,16 +132,17 @@ def classical_half(key: VerifyingKey) -> PublicKey:
     return found
 
 
-def sign_image(by: Digest, name: Name, artifact: Digest, image: Digest, signer: Signer) -> ImageSigned:
-    """Sign an image. Only the signatures by the classical half are kept. Raises Malformed (NO-CLASSICAL-KEY)."""
+def classical_signature(signer: Signer, message: bytes) -> bytes:
+    """Sign with a whole key, and keep the signature of its classical half. Raises Malformed (NO-CLASSICAL-KEY)."""
     key = classical_half(signer.public)
+    return next(made for keyid, made in signer.sign(message) if keyid == key.id)
 
-    def signature(message: bytes) -> bytes:
-        return next(made for keyid, made in signer.sign(message) if keyid == key.id)
 
-    payload = signature(cosign_payload(name, artifact, image))
-    envelope = signature(pae(PAYLOAD_TYPE, cosign_statement(name, image)))
-    return ImageSigned(by, name, artifact, image, key.id, payload, envelope)
+def sign_image(by: Digest, name: Name, artifact: Digest, image: Digest, signer: Signer) -> ImageSigned:
+    """Sign an image. Raises Malformed (NO-CLASSICAL-KEY)."""
+    payload = classical_signature(signer, cosign_payload(name, artifact, image))
+    envelope = classical_signature(signer, pae(PAYLOAD_TYPE, cosign_statement(name, image)))
+    return ImageSigned(by, name, artifact, image, classical_half(signer.public).id, payload, envelope)
 
 
 def foreign_signature(key: PublicKey, signature: bytes) -> bytes:
@@ -170,21 +170,47 @@ def image_signatures(
         given: with the proofs of the statements, if there are any.
     """
     author = Author("identity", publisher)
-    said = (entry for entry in claims.about(artifact, IMAGE_SIGNED) if entry.statement.by == author)
-    found = (each for entry in said for each in _counted(entry, claims, image, given))
+    own = (entry for entry in claims.about(artifact, IMAGE_SIGNED) if entry.statement.by == author)
+    counted = ((entry, counted_image(ImageSigned, entry, claims, image, given)) for entry in own)
+    found = (ImageSignature(entry, *each) for entry, each in counted if each is not None)
     return tuple(itertools.islice(found, MAX_SIGNATURES))
 
 
-def _counted(entry: Entry, claims: ParsedClaims, image: Digest, given: KeyCircumstances) -> Iterable[ImageSignature]:
+class SignedOfImage(Protocol):
+    """What a statement has that carries signatures about an image."""
+
+    @classmethod
+    def parse(cls, statement: Statement, /) -> Self: ...
+
+    @property
+    def by(self) -> Digest: ...
+
+    @property
+    def image(self) -> Digest: ...
+
+    @property
+    def key(self) -> Digest: ...
+
+    def verify(self, key: PublicKey, /) -> None: ...
+
+
+S = TypeVar("S", bound=SignedOfImage)
+
+
+def counted_image(
+    kind: type[S], entry: Entry, claims: ParsedClaims, image: Digest, given: KeyCircumstances
+) -> tuple[S, PublicKey] | None:
+    """What a statement of this kind says, and the key that signed it; None unless it is about the image, and by a key
+    that counts now: another statement may be right."""
     try:
-        said = ImageSigned.parse(entry.statement)
+        said = kind.parse(entry.statement)
         key = signing_half(entry, said.by, said.key, claims, given)
         if said.image != image or key is None:
-            return ()
+            return None
         said.verify(key)
     except ComityError:
-        return ()  # another statement may be right
-    return (ImageSignature(entry, said, key),)
+        return None
+    return said, key
 
 
 def signing_half(

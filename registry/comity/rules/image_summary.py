@@ -31,14 +31,15 @@ from comity.rules.image_signature import (
     SIGNATURE_BYTES,
     ImageSignature,
     classical_half,
+    classical_signature,
+    counted_image,
     image_signatures,
-    signing_half,
 )
 from comity.trust.claims import ParsedClaims
 from comity.trust.codec import JsonTime
 from comity.trust.content import ById, Content, Label, SubjectDigest
 from comity.trust.encoding import Digest, Json, canonical, format_time
-from comity.trust.errors import ComityError, Refused, Untrusted
+from comity.trust.errors import Refused, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances
 from comity.trust.keys import PublicKey, Signer
@@ -116,11 +117,9 @@ def summarise_image(verified: Verified, image: Digest, signer: Signer) -> ImageV
     if not verified.passed:
         why = "cosign asks who signed a summary, and not for its result"
         raise Refused("a refusal is not signed for images", why=why, code="IMAGE-REFUSED")
-    key = classical_half(signer.public)
     found = verified.by, verified.name, verified.artifact, image, verified.policy, verified.time, verified.levels
-    message = pae(PAYLOAD_TYPE, summary_statement(*found))
-    envelope = next(made for keyid, made in signer.sign(message) if keyid == key.id)
-    return ImageVerified(*found, key.id, envelope)
+    envelope = classical_signature(signer, pae(PAYLOAD_TYPE, summary_statement(*found)))
+    return ImageVerified(*found, classical_half(signer.public).id, envelope)
 
 
 @frozen
@@ -145,9 +144,11 @@ def image_summaries(
     for entry in claims.about(artifact, IMAGE_VERIFIED):
         if entry.statement.by is None or entry.statement.by.id not in authors:
             continue
-        found = _counted(entry, claims, image, given)
-        known = newest.get((found.said.by, found.said.policy)) if found else None
-        if found is not None and (known is None or known.said.time < found.said.time):
+        if (counted := counted_image(ImageVerified, entry, claims, image, given)) is None:
+            continue
+        found = ImageSummary(entry, *counted)
+        known = newest.get((found.said.by, found.said.policy))
+        if known is None or known.said.time < found.said.time:
             newest[found.said.by, found.said.policy] = found
     kept: dict[Digest, list[ImageSummary]] = {}
     for each in sorted(newest.values(), key=lambda each: (-each.said.time, each.entry.digest)):
@@ -188,15 +189,3 @@ def of_images(claims: ParsedClaims, authors: Collection[Digest], artifact: Diges
     """The statements of these identities about images of the artifact. No signature is verified."""
     found = claims.about(artifact, IMAGE_SIGNED, IMAGE_VERIFIED)
     return tuple(entry for entry in found if entry.statement.by is not None and entry.statement.by.id in authors)
-
-
-def _counted(entry: Entry, claims: ParsedClaims, image: Digest, given: KeyCircumstances) -> ImageSummary | None:
-    try:
-        said = ImageVerified.parse(entry.statement)
-        key = signing_half(entry, said.by, said.key, claims, given)
-        if said.image != image or key is None:
-            return None
-        said.verify(key)
-    except ComityError:
-        return None  # another statement may be right
-    return ImageSummary(entry, said, key)
