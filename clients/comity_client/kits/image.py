@@ -20,7 +20,6 @@ base, and needs the packages no more. Source: docs/kits.md; OCI image specificat
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -28,11 +27,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final
 from urllib.parse import quote
 
 from comity.bounded_file import read_bounded
 from comity.rules.kits.description import ARCHITECTURES, ENGINE, PATH, KitEngine
+from comity.rules.model_pack import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST, TITLE, descriptor
 from comity.trust.codec import ABSENT, JsonItems, JsonObject, JsonRead, JsonText, JsonWord
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError, Malformed, Unavailable
@@ -54,10 +54,7 @@ PORT: Final = 8080
 NOBODY: Final = "65534:65534"
 """The user and group as which an engine runs in a container."""
 _OCI_ARCHITECTURES: Final[Mapping[str, str]] = {"x86_64": "amd64", "aarch64": "arm64"}
-_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
-_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 _PROGRAM: Final = re.compile(r"(?:/[A-Za-z0-9._+\-]+)+\Z")
 
 
@@ -184,28 +181,36 @@ def image_problems(parts: ImageParts, found: Mapping[str, Digest]) -> tuple[str,
 def _make(parts: ImageParts, base_in: Path, out: Path | None) -> dict[str, bytes | Digest]:
     """All files of a layout by path: small ones as their bytes; layers by their digests, written to `out`, if given."""
     base, files = parts.base, dict[str, bytes | Digest]()
-    descriptors = [_descriptor(_LAYER, base.layer, _blob(base_in, base.layer).stat().st_size)]
+    descriptors = [descriptor(_LAYER, base.layer, _blob(base_in, base.layer).stat().st_size)]
     with ExitStack() as opened:
         for layer in (_wheels(parts, opened), _own(parts, opened)):
             digest, size = _write_layer(layer, out)
-            descriptors.append(_descriptor(_LAYER, digest, size))
+            descriptors.append(descriptor(_LAYER, digest, size))
 
     def blob(media: str, content: Json) -> dict[str, Json]:
         data = canonical(content)
         files[f"{BLOBS}/{sha256(data)}"] = data
-        return _descriptor(media, sha256(data), len(data))
+        return descriptor(media, sha256(data), len(data))
 
     files.update({f"{BLOBS}/{_of(each)}": _of(each) for each in descriptors})
     platform: dict[str, Json] = {"architecture": base.architecture, "os": "linux"}
     layers: list[Json] = [each["digest"] for each in descriptors]
-    config = blob(_CONFIG, {**platform, "config": _settings(parts), "rootfs": {"type": "layers", "diff_ids": layers}})
-    said: dict[str, Json] = {"org.opencontainers.image.title": parts.name}
+    config = blob(
+        IMAGE_CONFIG, {**platform, "config": _settings(parts), "rootfs": {"type": "layers", "diff_ids": layers}}
+    )
+    said: dict[str, Json] = {TITLE: parts.name}
     manifest = blob(
-        _MANIFEST,
-        {"schemaVersion": 2, "mediaType": _MANIFEST, "config": config, "layers": [*descriptors], "annotations": said},
+        IMAGE_MANIFEST,
+        {
+            "schemaVersion": 2,
+            "mediaType": IMAGE_MANIFEST,
+            "config": config,
+            "layers": [*descriptors],
+            "annotations": said,
+        },
     )
     named: list[Json] = [{**manifest, "platform": platform}]
-    files["index.json"] = canonical({"schemaVersion": 2, "mediaType": _INDEX, "manifests": named})
+    files["index.json"] = canonical({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": named})
     files["oci-layout"] = canonical({"imageLayoutVersion": "1.0.0"})
     return files
 
@@ -271,42 +276,20 @@ def _make_base(base: ImageBase, found: Mapping[Digest, Path], target: Path) -> D
         for package in base.packages:
             layer.add_package(found[package.sha256], base.omit or ())
         with target.open("wb") as file:
-            sink = LayerSink(file)
-            layer.write(sink)  # type: ignore[arg-type]
-    return sink.digest
-
-
-class LayerSink:
-    """Hashes and counts what is written, and passes it on."""
-
-    def __init__(self, target: IO[bytes] | None) -> None:
-        self._target, self._hash, self.size = target, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self._hash.update(data)
-        self.size += len(data)
-        return self._target.write(data) if self._target else len(data)
-
-    def tell(self) -> int:
-        return self.size
-
-    @property
-    def digest(self) -> Digest:
-        return Digest(self._hash.hexdigest())
+            digest, _ = layer.write(file)
+    return digest
 
 
 def _write_layer(layer: Layer, out: Path | None) -> tuple[Digest, int]:
+    """The digest and the size of a layer, which is written to `out` under its digest, if that is given."""
     if out is None:
-        sink = LayerSink(None)
-        layer.write(sink)  # type: ignore[arg-type]
-        return sink.digest, sink.size
+        return layer.write(None)
     with tempfile.NamedTemporaryFile(dir=out, delete=False) as file:
-        sink = LayerSink(file)
-        layer.write(sink)  # type: ignore[arg-type]
+        digest, size = layer.write(file)
     written = Path(file.name)
     written.chmod(0o644)
-    written.replace(_blob(out, sink.digest))
-    return sink.digest, sink.size
+    written.replace(_blob(out, digest))
+    return digest, size
 
 
 def _blob(image: Path, digest: str) -> Path:
@@ -315,10 +298,6 @@ def _blob(image: Path, digest: str) -> Path:
 
 def _of(descriptor: Mapping[str, Json]) -> Digest:
     return Digest(str(descriptor["digest"]).removeprefix("sha256:"))
-
-
-def _descriptor(media: str, digest: Digest, size: int) -> dict[str, Json]:
-    return {"mediaType": media, "digest": f"sha256:{digest}", "size": size}
 
 
 def _bad_base(file: Path, why: str) -> Malformed:

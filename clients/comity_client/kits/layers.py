@@ -23,10 +23,10 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, cast
 
 from comity.trust.artifact import check_path
-from comity.trust.encoding import printable
+from comity.trust.encoding import Digest, printable
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
 
@@ -113,9 +113,11 @@ class Layer:
                     mode = 0o755 if info.external_attr >> 16 & 0o100 else 0o644
                     self.add(f"{site}/{path}", LayerFile(info.file_size, mode, _opener(archive, info)))
 
-    def write(self, target: IO[bytes]) -> None:
-        """Write the archive. Raises Malformed (KIT-IMAGE) if one that a file is read from is damaged."""
-        with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    def write(self, target: IO[bytes] | None) -> tuple[Digest, int]:
+        """Write the archive, or without a target only hash it; returns its digest and its size. Raises Malformed
+        (KIT-IMAGE) if one that a file is read from is damaged."""
+        sink = _Sink(target)
+        with tarfile.open(fileobj=cast("IO[bytes]", sink), mode="w", format=tarfile.PAX_FORMAT) as archive:
             for path, entry in sorted(self._entries.items(), key=lambda each: each[0].encode()):
                 info = tarfile.TarInfo(path)
                 if isinstance(entry, LayerFile):
@@ -125,10 +127,31 @@ class Layer:
                     info.type = tarfile.DIRTYPE if entry is None else tarfile.SYMTYPE
                     info.mode, info.linkname = 0o755 if entry is None else 0o777, entry or ""
                     archive.addfile(info)
+        return sink.digest, sink.size
 
 
 def bad_image(why: str) -> Malformed:
     return Malformed("the image of the kit was not made", why=why, code="KIT-IMAGE")
+
+
+class _Sink:
+    """Hashes and counts what is written, and passes it on: all that an archive needs of the file that it is written
+    to."""
+
+    def __init__(self, target: IO[bytes] | None) -> None:
+        self._target, self._hash, self.size = target, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        return self._target.write(data) if self._target else len(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    @property
+    def digest(self) -> Digest:
+        return Digest(self._hash.hexdigest())
 
 
 @contextmanager
@@ -204,7 +227,10 @@ def _unpack(deb: Path, target: IO[bytes]) -> None:
             if name in _OPENERS:
                 _copy(file, packed, size)
                 packed.seek(0)
-                _copy(_OPENERS[name](packed), target, MAX_PACKAGE)
+                unpacked = _OPENERS[name](packed)
+                _copy(unpacked, target, MAX_PACKAGE)
+                if unpacked.read(1):
+                    raise ValueError(f"it unpacks to more than {MAX_PACKAGE} bytes")
                 _check_heads(target)
                 return
             file.seek(size + size % 2, os.SEEK_CUR)
@@ -212,13 +238,11 @@ def _unpack(deb: Path, target: IO[bytes]) -> None:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], most: int) -> None:
-    """Copy a file to its end, or at most so many bytes. Raises ValueError for a longer package."""
+    """Copy a file to its end, or at most so many bytes."""
     left = most
     while left and (data := source.read(min(left, _PIECE))):
         target.write(data)
         left -= len(data)
-    if not left and most == MAX_PACKAGE and source.read(1):
-        raise ValueError(f"it unpacks to more than {MAX_PACKAGE} bytes")
 
 
 def _check_heads(file: IO[bytes]) -> None:

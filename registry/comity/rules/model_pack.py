@@ -26,6 +26,8 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.frozen import frozen
 
 IMAGE_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
+IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 MODEL_MANIFEST: Final = "application/vnd.cncf.model.manifest.v1+json"
 MODEL_CONFIG: Final = "application/vnd.cncf.model.config.v1+json"
 WEIGHT: Final = "application/vnd.cncf.model.weight.v1.raw"

@@ -15,11 +15,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from comity.addons.oci.manifests import IMAGE_INDEX
 from comity.addons.oci.registry import Registry
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.views import Snapshot
-from comity.rules.model_pack import IMAGE_MANIFEST, Document
+from comity.rules.model_pack import IMAGE_INDEX, IMAGE_MANIFEST, Document
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, bare_digest, parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound

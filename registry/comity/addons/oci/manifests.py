@@ -33,7 +33,17 @@ from comity.addons.oci.ollama import encode_image, find_projector, list_models, 
 from comity.gateway.hub.mirrored import LocalStatements
 from comity.rules.image_signature import COSIGN_PREDICATE, ImageSignature, foreign_signature
 from comity.rules.image_summary import SUMMARY_PREDICATE, ImageSummary, SaidOfImage
-from comity.rules.model_pack import IMAGE_MANIFEST, TITLE, Document, descriptor, image_manifest, of_document, pack_image
+from comity.rules.model_pack import (
+    IMAGE_CONFIG,
+    IMAGE_INDEX,
+    IMAGE_MANIFEST,
+    TITLE,
+    Document,
+    descriptor,
+    image_manifest,
+    of_document,
+    pack_image,
+)
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, Json, b64encode, canonical
 from comity.trust.errors import Malformed
@@ -44,7 +54,6 @@ from comity.trust.statement import PAYLOAD_TYPE, Entry, Statement, parse_entry
 from comity.trust.statement_kinds import ADVISORY, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Advisory, Published
 
-IMAGE_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCTETS: Final = "application/octet-stream"
 
 STATEMENT: Final = "application/vnd.in-toto+json"
@@ -70,7 +79,6 @@ MAX_PROOFS: Final = 8
 NOTHING: Final = SaidOfImage()
 
 PAYLOAD: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
-IMAGE_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 SIGNATURE_NOTE: Final = "dev.cosignproject.cosign/signature"
 """Annotation of a layer: the signature of its bytes, in base64."""
 CONTENT_NOTE: Final = "dev.sigstore.bundle.content"

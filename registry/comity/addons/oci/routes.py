@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from comity.addons.oci.images import FOLDER, ImageRegistry
-from comity.addons.oci.manifests import IMAGE_INDEX, attached_to
+from comity.addons.oci.manifests import attached_to
 from comity.addons.oci.ollama import list_models
 from comity.addons.oci.registry import LATEST, MAX_VERSIONS, Registry
 from comity.gateway.access_tokens import GatewayAccess
@@ -34,7 +34,7 @@ from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Refs, Snapshot, read_integer
-from comity.rules.model_pack import IMAGE_MANIFEST, Document
+from comity.rules.model_pack import IMAGE_INDEX, IMAGE_MANIFEST, Document
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from comity.addons.oci import images
 from comity.addons.oci.images import FOLDER, INDEX_FILE, LayoutImage, has_image, read_image
-from comity.addons.oci.manifests import IMAGE_INDEX
-from comity.rules.model_pack import IMAGE_MANIFEST
+from comity.rules.model_pack import IMAGE_INDEX, IMAGE_MANIFEST
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound, Unavailable
