@@ -20,10 +20,11 @@ from comity.wire.offer import Redeem, Withdraw
 from comity_cli.commands.continuity_plan import checker_of
 from comity_client.client import Client
 from comity_client.continuity import gather
-from comity_client.continuity.drill import DeclaredDrill, order_drill, rehearse
+from comity_client.continuity.drill import order_drill, rehearse
 from comity_client.continuity.plan_files import read_plan
 from comity_client.home import Home
 from comity_client.identity_signer import IdentitySigner
+from comity_client.offers.pact_drill import DeclaredDrill
 from comity_client.publishers import Publisher
 from support.federation import Founded, found, serving, until
 from support.offer_commands import Borrower, Lender, reaches
@@ -178,7 +179,7 @@ async def test_a_pact_that_is_declared_in_a_drill_is_not_redeemable_and_its_end_
         offer = await lender.post(terms=Terms())
         pact = await granted(lender, borrower, offer, pact=True)
         declared = DeclaredDrill(pact.digest, IdentitySigner.of_publisher(ministry.owner))
-        assert "marked as a drill" in await asyncio.to_thread(declared.begin, ministry.client)
+        assert "marked as a drill" in await asyncio.to_thread(declared.begin, ministry.client.offers())
         seen = await asyncio.to_thread(ministry.client.offers().grant, pact.digest)
         redemption = borrower.redeem(pact, seen.grant_state.newest, 10)
         await borrower.submit(home, redemption)
@@ -188,5 +189,5 @@ async def test_a_pact_that_is_declared_in_a_drill_is_not_redeemable_and_its_end_
         stranger = ministry.client.new_publisher("Somebody else", "ES", home.origin)
         other = DeclaredDrill(pact.digest, IdentitySigner.of_publisher(stranger))
         with pytest.raises(Refused) as refused:
-            await asyncio.to_thread(other.begin, ministry.client)
+            await asyncio.to_thread(other.begin, ministry.client.offers())
         assert refused.value.code == "NOT-YOURS" and await asyncio.to_thread(other.end) == "nothing was declared"

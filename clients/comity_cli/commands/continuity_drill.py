@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from comity.rules.continuity.drill_report import DrillPhase, DrillReport
     from comity.rules.continuity.links import Link
     from comity_client.client import Client
-    from comity_client.continuity.drill import DeclaredDrill, DrillOrder
+    from comity_client.continuity.drill import DrillOrder
     from comity_client.kits.engine import RunningEngine
+    from comity_client.offers.pact_drill import DeclaredDrill
     from comity_client.publishers import Publisher
 
     from comity_cli.output import Output
@@ -151,9 +152,10 @@ def _order(api: Client, service: str, options: DrillOptions) -> DrillOrder:
 
 def _declaration(out: Output, api: Client, order: DrillOrder, options: DrillOptions) -> DeclaredDrill:
     """What the drill will declare, once the user agreed. Raises Refused (DRILL-PACT), NotFound."""
-    from comity_client.continuity.drill import DeclaredDrill, pact_of
+    from comity_client.continuity.drill import pact_of
     from comity_client.continuity.plan_files import owner_of
     from comity_client.identity_signer import IdentitySigner
+    from comity_client.offers.pact_drill import DeclaredDrill
 
     pact, owner = pact_of(order.chosen), owner_of(order.plan, api.publishers())
     declared = DeclaredDrill(pact, IdentitySigner.of_publisher(owner), next(iter(options.nodes), ""))

@@ -84,7 +84,7 @@ def run_drill(context: OfferContext, found: FoundGrant) -> list[Step]:
 def _sign(context: OfferContext, found: FoundGrant) -> list[Step]:
     """Sign a cut-off marked as a drill and a redemption that is never logged, and check both as a node would."""
     try:
-        from comity_client.continuity.drill import signed_drill
+        from comity_client.offers.pact_drill import signed_drill
 
         signer = context.signer
         mine = signer.identity == found.grant_state.grant.grantee

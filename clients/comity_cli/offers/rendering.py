@@ -20,8 +20,7 @@ from comity_cli.output import Output, plural
 if TYPE_CHECKING:
     from comity.rules.offers.amounts import Balance
     from comity.rules.offers.offer import SliceAllocation
-    from comity_client.offers.attestation import HardwareState
-    from comity_client.offers.coverage import HardwareCoverage
+    from comity_client.offers.attestation import HardwareCoverage, HardwareState
     from comity_client.offers.offer_client import FoundChain
     from comity_client.offers.views import ChainView, IdentityResolver
 

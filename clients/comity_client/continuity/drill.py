@@ -6,9 +6,8 @@ engine runs in an empty network namespace. Each phase is timed; the first that f
 of the plan that does not hold, in the words of the check (`rules.continuity.links`). What the drill started ends with
 it, however it ends. A signed report can be logged, with a proof that members cosigned.
 
-The pact that the machines come from is declared only where the user asked for it, marked as a drill. By the rules of
-pacts that has no effect: no node lets anything be redeemed by it. So nothing is lost if the machine of the drill dies
-before the end is logged. What is declared says neither the service nor the plan. Source: protocol, section 9.
+The pact that the machines come from is declared only where the user asked for it, marked as a drill
+(`offers.pact_drill`). What is declared says neither the service nor the plan.
 """
 
 from __future__ import annotations
@@ -53,9 +52,8 @@ from comity.rules.cosigned_times import corroborated_time
 from comity.rules.kits.cases import KitCases
 from comity.rules.kits.contents import kit_problems
 from comity.rules.kits.description import KIT_FILE, SAMPLES_FILE, SELFTEST_FILE
-from comity.rules.offers.records import CutOff, Redemption
 from comity.trust.artifact import MAX_MANIFEST, Manifest
-from comity.trust.encoding import Digest, format_time, printable, sha256, short
+from comity.trust.encoding import Digest, printable, sha256, short
 from comity.trust.errors import (
     ComityError,
     Malformed,
@@ -75,7 +73,6 @@ from comity.trust.tlog.proof import TlogProof
 from comity_client.client import Client
 from comity_client.continuity.drill_files import cosigned_note
 from comity_client.evidence.logs import prove_line
-from comity_client.identity_signer import IdentitySigner
 from comity_client.kits.asking import CaseResults, ask_cases
 from comity_client.kits.check import KitFolder, in_words, why_not
 from comity_client.kits.engine import running_engine
@@ -83,14 +80,14 @@ from comity_client.kits.install import install_kit, kit_cache
 from comity_client.party_drill import pinned_node
 from comity_client.publish import LogTargets, publish_statement
 from comity_client.publishers import Publisher
-from comity_client.session import HomeNode, RemoteNode, Session
+from comity_client.session import RemoteNode, Session
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
 
     from comity_client.events import OnEvent
     from comity_client.kits.engine import RunningEngine
-    from comity_client.offers.offer_client import FoundGrant, OfferClient
+    from comity_client.offers.pact_drill import DeclaredDrill
 
 PASS_RATE: Final = "pass_rate"
 """The metric of an evaluation that samples measure."""
@@ -113,53 +110,6 @@ def pact_of(fallback: Fallback) -> Digest:
     has = f"those of {machines.record} {short(machines.digest)}" if isinstance(machines, AgreedMachines) else "own ones"
     raise Refused("there is no pact to declare", why=f"the machines of this fallback are {has}",
                   hint="run the drill without --declare", code="DRILL-PACT")  # fmt: skip
-
-
-def signed_drill(signer: IdentitySigner, found: FoundGrant, text: str) -> tuple[tuple[str, Entry], ...]:
-    """A declaration that is marked as a drill, and the redemption that would follow, which is for no log; each with its
-    name. Raises as `IdentitySigner.sign` does."""
-    chain, grant = found.view.state.chain, found.grant_state
-    declared = CutOff(signer.identity, chain, grant.digest, True, text)
-    asked = Redemption(signer.identity, chain, grant.digest, grant.left, grant.newest, text)
-    return ("the declaration", signer.sign(declared)), ("a redemption", signer.sign(asked))
-
-
-@dataclass
-class DeclaredDrill:
-    """Declares that the grantee of `pact` is cut off, marked as a drill, at `node`, or at the home node of its signer.
-
-    Not thread-safe.
-    """
-
-    pact: Digest
-    signer: IdentitySigner
-    node: str = ""
-    _begun: tuple[OfferClient, FoundGrant] | None = field(default=None, repr=False)
-
-    def begin(self, api: Client) -> str:
-        """Sign, check as the provider's node would, and log. Raises NotFound, Refused, Untrusted, Unavailable."""
-        offers = api.offers()
-        found = offers.grant(self.pact)
-        if found.grant_state.grant.grantee != self.signer.identity:
-            raise Refused("not your pact", why=f"you sign for {short(self.signer.identity)}", code="NOT-YOURS")
-        self._begun = offers, found
-        where = self._log("drill begun")
-        return f"declared, marked as a drill, for pact {short(self.pact)}: {where}"
-
-    def end(self) -> str:
-        """Log that the drill has ended; nothing, where it was not begun."""
-        return f"the declaration has ended: {self._log('drill ended')}" if self._begun else "nothing was declared"
-
-    def _log(self, what: str) -> str:
-        assert self._begun is not None
-        offers, found = self._begun
-        signed = signed_drill(self.signer, found, f"{what} {format_time(int(time.time()))}")
-        for name, entry in signed:
-            if found.view.identities.by_identity(entry) is False:
-                raise Untrusted(f"{name} does not verify", why="your keys are not those that the federation knows")
-        ((_, declared), _) = signed
-        name, indexes = offers.deliver([*self.signer.lines, declared.line], self.node or HomeNode(self.signer.home))
-        return f"entry {indexes[-1]} of the log of {name}"
 
 
 @frozen
@@ -384,7 +334,7 @@ class _Drill:
         if self.order.declaration is not None:
             with self.phases.phase(DECLARE) as step:
                 self.declared = self.order.declaration
-                step.said.append(self.declared.begin(api))
+                step.said.append(self.declared.begin(api.offers()))
 
     def _pull(self, api: Client, folder: Path) -> None:
         with self.phases.phase(PULL, "copies-silent") as step:

@@ -2,8 +2,11 @@
 
 An attestation counts only if the provider's own node signed it, its log holds it, and its challenge names an earlier
 checkpoint of the same log. Then the evidence is appraised by the owner's pins (an add-on does that), each device is
-compared with what the offer names and with the devices of other offers, and the devices are counted
-(`comity_client.offers.coverage`).
+compared with what the offer names and with the devices of other offers, and the devices are counted, each once.
+
+An offer with accelerators counts its accelerators: GPUs whose chip is that of an accelerator that the offer names. An
+offer without any counts its nodes: processors with SEV-SNP or TDX. Which of several accelerators with one chip a device
+is (an H100 or an H200) is not in its evidence, so they are counted together.
 
 For people it is shown as rows with basis and digest, and as a page of HTML to file. A row that passes or fails was
 computed here from the evidence; an unknown one lacks a pin, data or a proof. What a report states about its machine is
@@ -13,20 +16,26 @@ verified here only if the device is, else it is the provider's claim.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal, TypeAlias
 
 from comity.rules.hardware_evidence import (
+    GPUS,
+    NVIDIA,
+    SEV_SNP,
+    TDX,
     AppraisalRow,
     Appraise,
     Attested,
     Challenge,
     DeviceResult,
     HardwareEvidence,
+    chip_of,
     signed_devices,
 )
-from comity.rules.offers.offer import Offer
+from comity.rules.offers.offer import Offer, Slice
 from comity.trust.bound_nodes import BoundNode
 from comity.trust.encoding import Digest, format_time, sha256, short
 from comity.trust.errors import ComityError, NotFound, Untrusted
@@ -42,7 +51,6 @@ from comity.wire.client import NodeClient
 from comity.wire.found import Lookup
 
 from comity_client.evidence.held_lines import ask_all
-from comity_client.offers.coverage import HardwareCoverage, coverage, judge_offered
 from comity_client.offers.views import ChainView
 from comity_client.session import Session
 
@@ -50,6 +58,24 @@ MAX_ATTESTATIONS: Final = 8
 """The newest attestations of one offer that are appraised."""
 MAX_CONCURRENT: Final = 16
 HardwareState: TypeAlias = Literal["verified", "partly verified", "claimed", "failed", "none"]
+_PROCESSORS: Final = "processors"
+"""What the nodes of an offer without accelerators are counted as."""
+
+
+@frozen
+class HardwareCoverage:
+    """`attested` of the `offered` accelerators (or nodes: `unit`) have evidence that is verified here."""
+
+    attested: int
+    offered: int
+    unit: Literal["accelerators", "nodes"]
+
+    @property
+    def complete(self) -> bool:
+        return 0 < self.offered <= self.attested
+
+    def __str__(self) -> str:
+        return f"{self.attested} of {self.offered:,} {self.unit if self.offered != 1 else self.unit[:-1]}"
 
 
 @frozen
@@ -344,3 +370,46 @@ def render_attestations(offer: Digest, provider: str, found: OfferHardware, at: 
         terms=BASIS_MEANS,
         at=format_time(at),
     )
+
+
+def coverage(offer: Offer, verified: Iterable[DeviceResult]) -> HardwareCoverage:
+    """Count distinct devices, at most as many of each chip as the offer names."""
+    wanted = _wanted(offer)
+    devices: dict[Digest, str] = {}
+    for result in verified:
+        if result.device is not None:
+            devices.setdefault(result.device, _counted_as(result))
+    found = Counter(devices.values())
+    attested = sum(min(count, found[chip]) for chip, count in wanted.items())
+    return HardwareCoverage(attested, sum(wanted.values()), "nodes" if _PROCESSORS in wanted else "accelerators")
+
+
+def judge_offered(result: DeviceResult, offer: Offer) -> AppraisalRow | None:
+    """Whether a GPU is what the offer names; None for a processor, which runs the node, and where no model is known."""
+    if result.kind != NVIDIA or result.model not in GPUS:
+        return None
+    named = [part for part in offer.slices if part.count]
+    if result.model in _wanted(offer):
+        return AppraisalRow("offer", "pass", f"the chip {result.model} is that of an accelerator that the offer names")
+    unknown = [part.accelerator for part in named if chip_of(part.vendor, part.accelerator) is None]
+    if unknown:
+        return AppraisalRow("offer", "unknown", f"the chip of {unknown[0]}, which the offer names, is not known here")
+    names = ", ".join(dict.fromkeys(part.accelerator for part in named)) or "no accelerator"
+    return AppraisalRow("offer", "fail", f"the chip is {result.model}, and the offer names {names}")
+
+
+def _wanted(offer: Offer) -> Mapping[str, int]:
+    """Number of accelerators by chip, or by name where the chip is not known; of nodes if there are none."""
+    wanted: Counter[str] = Counter()
+    for part in offer.slices:
+        if part.count:
+            wanted[_chip(part)] += part.nodes * part.count
+    return wanted or {_PROCESSORS: sum(part.nodes for part in offer.slices)}
+
+
+def _chip(part: Slice) -> str:
+    return chip_of(part.vendor, part.accelerator) or f"{part.vendor} {part.accelerator}"
+
+
+def _counted_as(result: DeviceResult) -> str:
+    return _PROCESSORS if result.kind in (SEV_SNP, TDX) else result.model

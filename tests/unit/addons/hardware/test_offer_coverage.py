@@ -21,8 +21,7 @@ from comity.rules.hardware_evidence import (
 from comity.rules.offers.offer import Offer
 from comity.trust.encoding import sha256
 from comity.trust.statement import SideObject
-from comity_client.offers.attestation import OfferAttestation, OfferHardware
-from comity_client.offers.coverage import coverage, judge_offered
+from comity_client.offers.attestation import OfferAttestation, OfferHardware, coverage, judge_offered
 from support import hardware
 from support.case import nodes
 from support.offers import a_slice, an_offer

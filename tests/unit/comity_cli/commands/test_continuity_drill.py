@@ -13,9 +13,10 @@ from comity.trust.errors import NotFound, Untrusted
 from comity.trust.exit_statuses import FAILED
 from comity_cli.commands.continuity_drill import command
 from comity_client.client import Client
-from comity_client.continuity.drill import DeclaredDrill, DrillOrder
+from comity_client.continuity.drill import DrillOrder
 from comity_client.continuity.drill_files import last_drill
 from comity_client.home import Home
+from comity_client.offers.pact_drill import DeclaredDrill
 from support.continuity import PLAN
 from support.drill_reports import a_drill_report, a_failed_drill_report
 from support.run_command import printed, refused, run

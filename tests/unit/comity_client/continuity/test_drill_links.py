@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -15,11 +16,13 @@ from comity.rules.continuity.links import GREEN, LINK_KINDS, RED, TRIED_AGAIN, L
 from comity.rules.continuity.plan import ContinuityPlan
 from comity.trust.errors import ComityError, Malformed, Refused, Unavailable
 from comity_client.client import Client
-from comity_client.continuity.drill import DeclaredDrill, _Drill, order_drill, rehearse
+from comity_client.continuity.drill import _Drill, order_drill, rehearse
+from comity_client.offers.offer_client import OfferClient
+from comity_client.offers.pact_drill import DeclaredDrill
 from support.continuity_cases import CASES
 from support.continuity_facts import THE_PLAN, chat, some_facts
 
-NEVER: Any = None
+NEVER: Any = SimpleNamespace(offers=lambda: None)
 
 
 @pytest.fixture
@@ -106,7 +109,7 @@ class Declared(DeclaredDrill):
     def __init__(self, *fails: str) -> None:
         self.fails, self.calls = fails, list[str]()
 
-    def begin(self, api: Client) -> str:
+    def begin(self, offers: OfferClient) -> str:
         return self._call("begin")
 
     def end(self) -> str:
