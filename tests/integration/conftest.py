@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from comity_client.client import Client
+from comity_client.home import Home
+from comity_client.publishers import Publisher
 from support.ceph import Ceph, ceph
+from support.fakes import FakeFederation
 from support.s3 import S3Account
 from support.seaweed import seaweed
 
@@ -37,3 +42,24 @@ def s3(request: pytest.FixtureRequest) -> S3Account:
     """An account at each of two servers that share no code."""
     account: S3Account = request.getfixturevalue(f"{request.param}_s3")
     return account
+
+
+@pytest.fixture
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
+    """Four nodes of members in this process."""
+    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
+        yield running
+
+
+@pytest.fixture
+def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """A user who pinned it, and whose commands find the same home."""
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    client = Client(Home(tmp_path / "home"))
+    client.pin(federation.file({}))
+    return client
+
+
+@pytest.fixture
+def publisher(client: Client) -> Publisher:
+    return client.new_publisher("Lab One", "CH", "node-ch.example/log")

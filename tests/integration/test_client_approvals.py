@@ -5,7 +5,6 @@ approvals.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ FILES = {
 }
 NAME, SCOPE, WARD = "lab/tiny@v1", "hospital-bern", b"only in the ward\n"
 SINCE, UNTIL, AS_OF = 1_795_000_000, 1_800_000_000, "2026-12-24T00:00:00Z"
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

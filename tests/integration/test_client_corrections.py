@@ -5,7 +5,6 @@ counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,21 +30,10 @@ FILES = {
 
 
 @pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
-
-
-@pytest.fixture
 def client(tmp_path: Path, federation: FakeFederation) -> Client:
     client = Client(Home(tmp_path / "home"))
     client.pin(federation.file({}))
     return client
-
-
-@pytest.fixture
-def publisher(client: Client) -> Publisher:
-    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -63,12 +62,6 @@ def test_an_exact_derivation_is_a_statement_about_both_digests(client: Client, c
 
 def test_shards_are_the_same_weights(client: Client, tmp_path: Path, parent: Path) -> None:
     assert derivation_of(client, sharded(tmp_path / "cut", WEIGHTS, 3), parent).relation == "same-weights"
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

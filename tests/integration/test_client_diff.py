@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,12 +23,6 @@ WEIGHTS: list[Named] = [
     ("b.weight", "U8", (len(LARGE),), LARGE),
     ("c.weight", "F32", (4,), bytes(16)),
 ]
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -22,7 +22,6 @@ from comity.trust.statement import parse_entry
 from comity_cli.main import command
 from comity_client.client import Client
 from comity_client.evidence.proofs import fetch_object
-from comity_client.home import Home
 from comity_client.publish import image_digest, image_key
 from comity_client.publishers import Publisher
 from support.fakes import FakeFederation
@@ -32,19 +31,6 @@ from support.fakes import FakeFederation
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
     with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
         yield running
-
-
-@pytest.fixture
-def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
-    client = Client(Home(tmp_path / "home"))
-    client.pin(federation.file({}))
-    return client
-
-
-@pytest.fixture
-def publisher(client: Client) -> Publisher:
-    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ real wire.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,12 +24,6 @@ from support.derivations import Named, each, to_bf16, write_safetensors
 from support.fakes import FakeFederation
 
 WEIGHTS: list[Named] = [(f"layer.{n}.weight", "F32", (8, 8), bytes(range(n, 256)) + bytes(n)) for n in range(4)]
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

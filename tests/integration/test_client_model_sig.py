@@ -21,7 +21,6 @@ from comity.trust.model_signing.judging import ModelSigningRule
 from comity.trust.policy import Policy
 from comity_cli.main import command
 from comity_client.client import Client
-from comity_client.home import Home
 from comity_client.publish import PublishReceipt
 from comity_client.publishers import Publisher
 from comity_client.pull.model_sig import own_key, public_file, read_model_key
@@ -40,19 +39,6 @@ FILES = {
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
     with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
         yield running
-
-
-@pytest.fixture
-def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
-    client = Client(Home(tmp_path / "home"))
-    client.pin(federation.file({}))
-    return client
-
-
-@pytest.fixture
-def publisher(client: Client) -> Publisher:
-    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
 
 
 @pytest.fixture

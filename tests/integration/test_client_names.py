@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from unit.comity_client.evidence.test_proving_lines import junk
 
 FILES = {"README.md": b"# Tiny\n", "model.safetensors": as_tensor(os.urandom(100_000))}
 OWNER = identity("Swiss AI", "CH")
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,12 +29,6 @@ class Pulled:
     def close(self) -> None:
         for fake in self.federation.nodes:
             self.federation.kill(fake.node.record.name)
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

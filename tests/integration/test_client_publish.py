@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,12 +46,6 @@ FILES = {
 
 
 @pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
-
-
-@pytest.fixture
 def client(tmp_path: Path, federation: FakeFederation) -> Client:
     client = Client(Home(tmp_path / "home"))
     client.pin(federation.file({}))
@@ -66,11 +60,6 @@ def test_an_operators_socket_is_known_by_its_path(
     nodes = [f"{prefix}{federation.sockets['node-ch.example']}"]
     receipt = client.publish(write(tmp_path / "source"), "lab/tiny@v1", publisher=publisher, licence="MIT", nodes=nodes)
     assert receipt.logged[0].node == "node-ch.example"
-
-
-@pytest.fixture
-def publisher(client: Client) -> Publisher:
-    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
 
 
 def write(folder: Path, files: dict[str, bytes] | None = None) -> Path:

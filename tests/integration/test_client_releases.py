@@ -5,7 +5,6 @@ the real wire.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import comity
@@ -27,12 +26,6 @@ from support.world import seat
 NAME = "comity/comity"
 TWO = UpgradeOrder(NAME, 2)
 MACHINE = InstallingMachine("x86_64", 11, ("glibc", 2, 36))
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,10 +21,9 @@ from comity.trust.statement import parse_entry
 from comity.wire.messages import LocatedEntry
 from comity_cli.main import main
 from comity_client.client import Client
-from comity_client.home import Home
 from comity_client.publishers import Publisher
 from support import weights
-from support.fakes import FakeFederation, FakeNode
+from support.fakes import FakeNode
 
 FILES = {
     "LICENSE": b"Apache License\n",
@@ -32,25 +31,6 @@ FILES = {
     "model.safetensors": weights.safetensors({"a": b"A" * 4096}),
 }
 NAME = "lab/tiny@v1"
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
-
-
-@pytest.fixture
-def client(tmp_path: Path, federation: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> Client:
-    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
-    client = Client(Home(tmp_path / "home"))
-    client.pin(federation.file({}))
-    return client
-
-
-@pytest.fixture
-def publisher(client: Client) -> Publisher:
-    return client.new_publisher("Lab One", "CH", "node-ch.example/log")
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 from comity.content.s3_client import make_client
-from comity.gateway.console.readers import NODE, SIGN_IN
+from comity.gateway.console.page import NODE
+from comity.gateway.console.readers import SIGN_IN
 from comity.gateway.front_end import serve_reading_gateway
 from comity.node.front_end import FrontEndAddresses, serve_front_end
 from comity.trust.encoding import sha256

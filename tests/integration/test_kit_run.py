@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,12 +24,6 @@ from support.small_kit import WORDS, chat, write_small_kit
 
 NAME = "lab/small-chat@v1"
 HERE = InstalledKit(Path(sys.prefix), Path(sys.executable), Path(sys.base_prefix), True, "no network at all")
-
-
-@pytest.fixture
-def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeFederation]:
-    with FakeFederation().running(tmp_path_factory.mktemp("s")) as running:
-        yield running
 
 
 @pytest.fixture
