@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -140,14 +141,10 @@ def parse_laws(data: bytes) -> Mapping[str, str]:
 
 
 def _law(author: str, code: object) -> str:
-    try:
-        return check_jurisdiction(code) if isinstance(code, str) else _refuse(author)
-    except ComityError as error:
-        raise _malformed(f"{author[:80]!r} must have the code of a country, such as US") from error
-
-
-def _refuse(author: str) -> str:
-    raise Malformed(f"{author[:80]!r} has no text")
+    if isinstance(code, str):
+        with suppress(ComityError):
+            return check_jurisdiction(code)
+    raise _malformed(f"{author[:80]!r} must have the code of a country, such as US")
 
 
 def _malformed(why: str) -> Malformed:

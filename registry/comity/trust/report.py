@@ -192,14 +192,13 @@ class _ResultWord(JsonWord):
         return RESULTS[value]
 
 
-def check_level(text: str) -> str:
-    """Return `text` if it is the name of a level. Raises Malformed."""
+def _level(text: str) -> str:
     if not _LEVEL.match(text):
         raise Malformed("verified is malformed", why="a level must be upper-case letters, digits and underscores")
     return text
 
 
-LEVELS: Final = JsonItems(MAX_LEVELS, of=JsonRead(check_level, _LEVEL))
+LEVELS: Final = JsonItems(MAX_LEVELS, of=JsonRead(_level, _LEVEL))
 """The names of levels in a member."""
 
 
@@ -228,9 +227,7 @@ class Verified(Content):
     time: Annotated[int, JsonTime(), JsonPath("timeVerified")]
     policy: Annotated[Digest, JsonPath("policy.digest.sha256")]
     passed: Annotated[bool, _ResultWord(tuple(RESULTS.values())), JsonPath("verificationResult")]
-    levels: Annotated[
-        tuple[str, ...], JsonItems(MAX_LEVELS, of=JsonRead(check_level, _LEVEL)), JsonPath("verifiedLevels")
-    ]
+    levels: Annotated[tuple[str, ...], LEVELS, JsonPath("verifiedLevels")]
     inputs: Annotated[
         tuple[Digest, ...],
         JsonItems(MAX_INPUT_ATTESTATIONS, of=_AttestationDigest()),

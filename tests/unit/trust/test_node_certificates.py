@@ -7,6 +7,7 @@ import sys
 from datetime import datetime
 
 import pytest
+from attackers.records import USAGE
 from comity.trust.errors import Malformed
 from comity.trust.keys import PrivateKey, PublicKey
 from comity.trust.node_records import (
@@ -27,17 +28,6 @@ from support.world import private_key
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 """Of the group of P-256."""
 KEYS = st.integers(1, ORDER - 1).map(lambda secret: ec.derive_private_key(secret, ec.SECP256R1()))
-SIGNATURES_ONLY = x509.KeyUsage(
-    digital_signature=True,
-    content_commitment=False,
-    key_encipherment=False,
-    data_encipherment=False,
-    key_agreement=False,
-    key_cert_sign=False,
-    crl_sign=False,
-    encipher_only=False,
-    decipher_only=False,
-)
 
 
 def public(key: ec.EllipticCurvePrivateKey) -> PublicKey:
@@ -51,7 +41,7 @@ def by_a_library(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     builder = x509.CertificateBuilder(name, name, key.public_key(), int(made.id[:32], 16) | 1)
     builder = builder.not_valid_before(datetime(1970, 1, 1)).not_valid_after(datetime(9999, 12, 31, 23, 59, 59))
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(SIGNATURES_ONLY, critical=True)
+    builder = builder.add_extension(USAGE, critical=True)
     names = x509.SubjectAlternativeName([x509.DNSName(server_name(made))])
     return builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
 

@@ -33,7 +33,7 @@ from comity.content.audit_log import ActRecord, check_chain
 from comity.content.blobs import blobs_folder
 from comity.content.gateway_tokens import ALL_REPOSITORIES, Token, TokenFile, TokenUses
 from comity.content.kept_plan_checks import KeptPlanCheck, UnreadPlanCheck, kept_plan_checks
-from comity.gateway.console.page import PREFIX, PageMaker, Reader
+from comity.gateway.console.page import CONTINUITY, NODE, PageMaker, Reader
 from comity.gateway.console.proposals import ProposalView, proposals
 from comity.gateway.console.sessions import BrowserSessions
 from comity.gateway.console.sign_in import see_other
@@ -60,7 +60,6 @@ FRESH: Final = 10.0
 """Seconds for which a status is kept."""
 CALLERS: Final = 20
 """Callers to which most bytes were sent, that a page lists."""
-NODE: Final = f"{PREFIX}/node"
 TOKENS: Final = f"{NODE}/tokens"
 OVERLAP: Final = 86_400
 """Seconds for which a rotated token is still accepted."""
@@ -69,7 +68,6 @@ MAX_REACHES: Final = 100
 DAY: Final = 86_400
 MEASURED: Final = 600.0
 """Seconds for which the size of the home is kept."""
-CONTINUITY: Final = f"{PREFIX}/continuity"
 AUDIT_LINES: Final = 200
 """Lines of the audit log that its page shows."""
 

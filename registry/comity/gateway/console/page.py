@@ -33,6 +33,8 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 
 PREFIX: Final = "/-"
+NODE: Final = f"{PREFIX}/node"
+CONTINUITY: Final = f"{PREFIX}/continuity"
 POSTED_FILES: Final = 4
 """Files that are hashed at once while they arrive."""
 MAX_QUERY: Final = 200

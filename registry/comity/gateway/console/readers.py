@@ -21,7 +21,7 @@ from comity.gateway.console.feeds import Feeds
 from comity.gateway.console.identify import IdentifyPages
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.log_pages import LogPages
-from comity.gateway.console.page import PREFIX, PageMaker, Reader
+from comity.gateway.console.page import CONTINUITY, NODE, PREFIX, PageMaker, Reader
 from comity.gateway.console.publisher_feed import PublisherFeeds
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.routes import Console
@@ -44,8 +44,6 @@ from comity.trust.frozen import frozen
 COPIES: Final = LoopTiming(interval=1.0, deadline=86_400.0)
 """Of looks for claims and audits of copies; the first one may read a million."""
 SIGN_IN: Final = f"{PREFIX}/sign-in"
-NODE: Final = f"{PREFIX}/node"
-CONTINUITY: Final = f"{PREFIX}/continuity"
 
 
 @frozen

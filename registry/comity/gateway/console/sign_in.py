@@ -21,7 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from comity.content.gateway_tokens import Token, TokenUses
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.forms import BrowserOrigins
-from comity.gateway.console.page import HEADERS, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
+from comity.gateway.console.page import HEADERS, NODE, POLICY, PREFIX, WITH_FORMS, PageMaker, Reader
 from comity.gateway.console.sessions import BrowserSessions, Role, SignInKind
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.operator_acts import OperatorActs
@@ -30,7 +30,7 @@ from comity.node.threads import Clock, Pools
 
 OPERATOR: Final = "operator"
 """Who signed in by a link."""
-FIRST_PAGE: Final = f"{PREFIX}/node"
+FIRST_PAGE: Final = NODE
 MAX_KEY: Final = 100
 PROVIDER_PATH: Final = f"{PATH}/oidc"
 """Where signing in through an OpenID Connect provider begins (package oidc)."""

@@ -108,7 +108,7 @@ def test_each_part_of_a_bar_has_a_sign_and_a_name_and_its_share_is_written(langu
     assert [sign for sign in ("90 %", "30 %", "10 %", "US", "CH", "=", "“", "✓", "?") if sign not in picture.text] == []
 
 
-def test_parts_of_a_bar_meet_and_end_where_their_share_ends() -> None:
+def test_each_part_of_a_bar_begins_where_the_part_before_it_ends() -> None:
     picture = read_page(str(share_bars(shares(*COUNTS), "en")))
     first, second, *_ = [each for each in picture.found("rect") if each["class"] != "empty"]
     assert int(first["x"]) + int(first["width"]) == int(second["x"])
