@@ -175,7 +175,7 @@ def _tell(
     why not."""
     from comity_client.inventory.differences import in_order
     from comity_client.inventory.inventory import MAX_LISTED
-    from comity_client.inventory.notify import event_of
+    from comity_client.inventory.results import event_of
     from comity_client.webhook_events import deliver
 
     told = in_order((*(before.undelivered if before else ()), *found))
@@ -190,7 +190,7 @@ def _tell(
 
 def _write(target: Path, metrics: Path | None, now: Inventory, found: Sequence[InventoryDifference]) -> None:
     from comity.content import durable
-    from comity_client.inventory.metrics import metrics_text
+    from comity_client.inventory.results import metrics_text
 
     durable.write_file(target, now.encode(), point="inventory")
     if metrics is not None:

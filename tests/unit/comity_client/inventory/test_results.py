@@ -13,8 +13,7 @@ from comity.trust.errors import Malformed, Refused, Unavailable
 from comity.webhook_requests import signature
 from comity_client import webhook_events
 from comity_client.inventory.inventory import MAX_LISTED, InventoryDifference
-from comity_client.inventory.metrics import metrics_text
-from comity_client.inventory.notify import event_of
+from comity_client.inventory.results import event_of, metrics_text
 from comity_client.webhook_events import PAUSES, WebhookReceiver, deliver
 from support.inventories import TINY, an_inventory
 from support.webhook_receiver import receiving
