@@ -313,6 +313,7 @@ class Client(ArtifactClient):
         model_key: PrivateKey | None = None,
         documents: Mapping[str, Path] | None = None,
         sign_image: bool = False,
+        kind: str | None = None,
         nodes: Sequence[str] = (),
         link: bool = False,
         on_event: OnEvent = ignore_event,
@@ -327,6 +328,7 @@ class Client(ArtifactClient):
             model_key: writes a `model.sig` into the folder first (`model_sig.own_key` returns the publisher's own key).
             documents: files to publish with the artifact, by kind (`published.DOCUMENTS`).
             sign_image: also sign the image of the artifact for cosign and its like, as `sign_image` does.
+            kind: also state the kind of the artifact (`artifact_kind.ARTIFACT_KINDS`, or another word).
             nodes: where to log: names or addresses of known nodes, or paths of operator sockets. Default: the node of
                 the publisher's home log.
             link: let the node on this machine adopt the files by hard link; needs the operator socket.
@@ -337,7 +339,7 @@ class Client(ArtifactClient):
 
         full = Name.parse(name)
         more = documents or {}
-        given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence, sign_image)
+        given = PublicationDetails(licence, licence_file, card, (), model_key, more, unlisted_licence, sign_image, kind)
 
         async def work(targets: LogTargets) -> PublishReceipt:
             named = await with_digests(parents, lambda name: self._user.resolve(targets.session, name), on_event)

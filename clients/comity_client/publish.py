@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
+from comity.rules.artifact_kind import KindStated, check_kind, next_statement, stated_by
 from comity.rules.collector import Collector
 from comity.rules.image_signature import ImageSigned, classical_half, sign_image
 from comity.rules.image_summary import ImageVerified, summarise_image
 from comity.rules.model_pack import pack_image
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
-from comity.trust.claims import proven_advisories
+from comity.trust.claims import ParsedClaims, proven_advisories
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
@@ -86,7 +87,8 @@ class ImageReceipt:
 class PublishReceipt:
     """What was logged, about which artifact, and where. `ignored`: paths that a publication never contains.
     `model_key`: the hint of the key that signed the `model.sig` of the folder; `uncovered`: paths that this
-    signature does not cover. `image`: the signature of its image, if one was made."""
+    signature does not cover. `image`: the signature of its image, if one was made. `kind`: the kind that it was
+    published as, if one was given."""
 
     title: str
     artifact: Digest
@@ -97,14 +99,15 @@ class PublishReceipt:
     model_key: Digest | None = None
     uncovered: tuple[str, ...] = ()
     image: ImageReceipt | None = None
+    kind: str | None = None
 
 
 @frozen
 class PublicationDetails:
     """What a publisher states in addition to the bytes. Files default to LICENSE and README.md in the folder, if
-    present. `model_key` writes a `model.sig` first; `sign_image` signs the image of the artifact once it is logged. The
-    licence is written as SPDX spells it; raises Malformed
-    (BAD-LICENCE) if it is no SPDX expression and not `unlisted`."""
+    present. `model_key` writes a `model.sig` first; `sign_image` signs the image of the artifact once it is logged;
+    `kind` is stated with it, None to state none. The licence is written as SPDX spells it; raises Malformed
+    (BAD-LICENCE) if it is no SPDX expression and not `unlisted`, and Malformed (BAD-KIND)."""
 
     licence: str
     licence_file: Path | None = None
@@ -114,8 +117,11 @@ class PublicationDetails:
     documents: Mapping[str, Path] = field(default_factory=dict)
     unlisted: bool = False
     sign_image: bool = False
+    kind: str | None = None
 
     def __post_init__(self) -> None:
+        if self.kind is not None:
+            check_kind(self.kind)
         object.__setattr__(self, "licence", canonical_licence(self.licence, unlisted=self.unlisted))
 
 
@@ -171,8 +177,10 @@ async def publish_folder(
         signed = await asyncio.to_thread(sign_folder, made, folder, str(name), details.model_key)
         made = signed.ingested
     objects, published = _publication(made, folder, name, publisher, details)
-    for warning in await _known_bytes(targets.session, published):
+    known = await _known_claims(targets.session, published)
+    for warning in _known_bytes(known, published) if known else ():
         on_event(Note(warning))
+    kind = await asyncio.to_thread(_kind_line, publisher, published, details.kind, known) if details.kind else None
     earlier = await asyncio.to_thread(publisher.other_statements, published)
     entry = await asyncio.to_thread(publisher.sign, published)
     files = {made.manifest.by_path[path].sha256: source for path, source in made.files.items()}
@@ -180,24 +188,39 @@ async def publish_folder(
     work = sum(sizes.values()) * sum(map(bool, targets.nodes))
     on_event(Started(len(made.files), made.manifest.size, 0, work))
     image = await asyncio.to_thread(sign_own_image, publisher, name, made.manifest) if details.sign_image else None
-    logged = await _log_at(targets, [*publisher.lines, entry.line], objects, files, link=link)
+    # In one submission, and first: nobody sees the artifact as another kind meanwhile.
+    lines = [*publisher.lines, *([kind] if kind else []), entry.line]
+    logged = await _log_at(targets, lines, objects, files, link=link)
     if earlier and (warning := _order_warning(publisher, name, logged, targets.session)):
         on_event(Note(warning))
     receipt = PublishReceipt(str(name), published.artifact, logged, len(made.files), made.manifest.size, made.ignored)
+    receipt = replace(receipt, kind=details.kind)
     if image is not None:
         receipt = replace(receipt, image=await log_image(targets, publisher, image))
     return replace(receipt, model_key=signed.key.hint, uncovered=signed.uncovered) if signed else receipt
 
 
-async def _known_bytes(session: Session, published: Published) -> tuple[str, ...]:
-    """Return what its publisher should know before it signs: what it said about these bytes under other names holds for
-    the new name too, because statements are about bytes."""
+async def _known_claims(session: Session, published: Published) -> ParsedClaims | None:
+    """Return what nodes know of these bytes; None if they know nothing, or do not answer."""
     policy = Policy(pins=tuple(pin.body for pin in session.pins), origins=session.origins)
     collector = Collector(published.artifact, policy, published.by)
     try:
-        claims = (await collect(Inquiry(session, policy), collector)).claims
+        return (await collect(Inquiry(session, policy), collector)).claims
     except (NotFound, Unavailable):
-        return ()
+        return None
+
+
+def _kind_line(publisher: Publisher, published: Published, kind: str, known: ParsedClaims | None) -> bytes | None:
+    """Return the line that states the kind; None if that kind counts already. Raises as `next_statement` and
+    `Publisher.signer` do."""
+    said = stated_by(known.entries if known else (), publisher.id, published.artifact)
+    stated = next_statement(said, KindStated(publisher.id, published.name, published.artifact, kind, 0))
+    return sign_content(stated, publisher.signer()).line if stated else None
+
+
+def _known_bytes(claims: ParsedClaims, published: Published) -> tuple[str, ...]:
+    """Return what its publisher should know before it signs: what it said about these bytes under other names holds for
+    the new name too, because statements are about bytes."""
     own = (each.published.name for each in claims.publications if each.publisher.id == published.by)
     others = [str(name) for name in dict.fromkeys(own) if name != published.name]
     if not others:

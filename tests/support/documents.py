@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from comity.federation_file import Federation
+from comity.rules.artifact_kind import KindStated
 from comity.rules.charter_drafts import draft
 from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
@@ -174,6 +175,8 @@ def _about_artifacts() -> Iterator[bytes]:
     for document in (None, SideObject.of(b"scores")):
         vouched = Vouched(_OFFICER.inception.author, _CASE.artifact, "evaluated", "well", document)
         yield sign_content(vouched, _OFFICER.signer).envelope.payload
+    kind = KindStated(_OFFICER.id, Name.parse("swiss-ai/questions@v1"), _CASE.artifact, "dataset", 1)
+    yield sign_content(kind, _OFFICER.signer).envelope.payload
     image = sign_image(_OFFICER.id, Name.parse("swiss-ai/tiny@v1"), _CASE.artifact, sha256(b"image"), _OFFICER.signer)
     yield sign_content(image, _OFFICER.signer).envelope.payload
     levels, made = ("COMITY_BYTES",), SideObject.of(b"{}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.rules.artifact_kind import ARTIFACT_KINDS, kind_text
 from comity.trust.exit_statuses import PARTIAL
 from comity.trust.frozen import frozen
 from comity.trust.names import Reference
@@ -45,6 +46,7 @@ class ReceiptDocument:
 
     `ignored`: paths that a publication never contains. `model_key`: the hint of the key that signed the `model.sig` of
     the folder; `uncovered`: paths that this signature does not cover. `image`: of the signature of its OCI image.
+    `kind`: the kind of the artifact that its publisher stated with it.
     """
 
     receipt: PublishReceipt = field(metadata=INLINE)
@@ -63,6 +65,7 @@ class PublishOptions:
     model_sig: bool
     model_sig_key: Path | None
     sign_oci: bool
+    kind: str | None
     publisher: str
     nodes: tuple[str, ...]
     link: bool
@@ -74,6 +77,7 @@ class PublishOptions:
     "comity publish ./model --as inst/name@v1 --licence mit --node /srv/comity/operator.sock --link",
     "comity publish ./model --as inst/name@v1 --licence mit --document evaluation=results.json --model-sig",
     "comity publish ./model --as inst/name@v1 --licence mit --sign-oci",
+    "comity publish ./questions --as inst/questions@v1 --licence cc-by-4.0 --kind dataset",
 )
 @click.command(cls=Command, name="publish", short_help="Sign a folder and publish it to one or two nodes.")
 @click.argument("folder", type=FOLDER)
@@ -99,6 +103,9 @@ class PublishOptions:
 @click.option("--model-sig", is_flag=True, help="First write an OpenSSF model.sig into FOLDER, with a key of yours.")
 @click.option(
     "--model-sig-key", type=FILE, metavar="FILE", help="The key for model.sig: PKCS#8 on P-256 or P-384, mode 0600."
+)
+@click.option(
+    "--kind", metavar="KIND", help=f"What it is: {', '.join(ARTIFACT_KINDS)}, or another word. Default: model."
 )
 @click.option("--sign-oci", is_flag=True, help="Also sign the OCI image of the artifact, for cosign and its like.")
 @PUBLISHER
@@ -127,11 +134,14 @@ def command(folder: Path, name: str, options: PublishOptions) -> int:
             documents=dict(_document_of(item) for item in options.documents),
             model_key=_model_key(signer, options.model_sig_key) if signs_model else None,
             sign_image=options.sign_oci,
+            kind=options.kind,
             nodes=options.nodes,
             link=options.link,
             on_event=on_event,
         )
     out.prose(f"{receipt.title}  sha256:{receipt.artifact}")
+    if receipt.kind:
+        out.fact("kind", kind_text(receipt.kind))
     if receipt.ignored:
         out.warn(f"left out, as in every publication: {', '.join(receipt.ignored[:5])}")
     if receipt.model_key:

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 import click
+from comity.rules.artifact_kind import ARTIFACT_KINDS, MODEL, check_kind
 from comity.trust.encoding import short
 
 from comity_cli.command import Command, client, examples, output
@@ -16,33 +17,46 @@ if TYPE_CHECKING:
     from comity_client.evidence.search import FoundArtifacts
 
 
+MOST = 1000
+"""Results of one search."""
+
+
 @document("search")
 class SearchDocument:
     """What a search found, as `comity search --json` prints it.
 
     `proven`: the signature was verified here; otherwise all of it is a node's word. `near`: the name is only near the
     words. `withdrawn`: its publisher yanked or superseded it, by a statement that was verified here. `known_since`: by
-    when nodes say that they knew it, by their own clocks.
+    when nodes say that they knew it, by their own clocks. `kind`: what its publisher states, by a statement that was
+    verified here, else a model; null where the publication is not proven.
     """
 
     found: tuple[FoundArtifacts, ...]
 
 
-@examples("comity search apertus", "comity search", "comity search minilm --json")
+@examples("comity search apertus", "comity search", "comity search minilm --json", "comity search --kind dataset")
 @click.command(cls=Command, name="search", short_help="Find artifacts by name.")
 @click.argument("text", default="")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True)
-def command(text: str, limit: int) -> None:
+@click.option("--limit", type=click.IntRange(1, MOST), default=50, show_default=True)
+@click.option("--kind", metavar="KIND", help=f"Only artifacts of this kind, such as {', '.join(ARTIFACT_KINDS[1:3])}.")
+def command(text: str, limit: int, kind: str | None) -> None:
     """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes. If there
-    is none, list names that are near TEXT."""
+    is none, list names that are near TEXT. With --kind, list those of the first 1,000 results whose publisher states
+    that kind; a model is what its publisher calls nothing else."""
     out = output()
+    wanted = check_kind(kind) if kind is not None else None
     with out.waiting("asking the nodes"):
-        found = client().search(text, limit)
+        found = client().search(text, limit if wanted is None else MOST)
+    if wanted is not None:
+        found = [hit for hit in found if hit.kind == wanted][:limit]
     groups: dict[tuple[str, str, str], list[FoundArtifacts]] = {}
     for hit in found:
         groups.setdefault((hit.name, hit.artifact, hit.publisher), []).append(hit)
     rows = [_row(hits) for hits in groups.values()]
-    if not found:
+    if not found and wanted is not None:
+        out.say(f"None of the names that were found is proven to be of the kind {wanted}.")
+        out.hint(f"comity search {shlex.quote(text)}   # of every kind" if text else "comity search   # of every kind")
+    elif not found:
         out.say(
             f"No node that answered knows a name like {text!r}."
             if text
@@ -65,7 +79,8 @@ def _row(hits: list[FoundArtifacts]) -> tuple[str, ...]:
     state += ", withdrawn by its publisher" if any(hit.withdrawn for hit in hits) else ""
     by = f"{first.label} [{first.publisher[:12]}]" if first.label else first.publisher[:12]
     known = known_day(earliest(hit.known_since for hit in hits))
-    return first.name, short(first.artifact), licences, by, state, known
+    name = first.name if first.kind in (None, MODEL) else f"{first.name} ({first.kind})"
+    return name, short(first.artifact), licences, by, state, known
 
 
 def _state(proven: bool) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from comity.rules.artifact_kind import MODEL, kind_text
 from comity.trust.encoding import Digest, short
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
@@ -110,10 +111,10 @@ class RivalItem:
 class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
 
-    Licence, lineage and statements are claims of their authors. The first of `statements` is the publisher's newest,
-    which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or nodes
-    say; null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit left
-    out. `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
+    Licence, lineage, kind and statements are claims of their authors. The first of `statements` is the publisher's
+    newest, which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or
+    nodes say; null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit
+    left out. `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
     """
 
     title: str
@@ -136,6 +137,7 @@ class ArtifactDocument:
     cache: CacheBasis | None
     known_since: KnownSince | None
     withdrawn: bool
+    kind: str
 
     @classmethod
     def of(cls, info: ArtifactInfo) -> ArtifactDocument:
@@ -168,6 +170,7 @@ class ArtifactDocument:
             cache=info.cache,
             known_since=_known_since(info),
             withdrawn=info.withdrawn,
+            kind=info.kind,
         )
 
 
@@ -194,6 +197,8 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
         show_cache_basis(out, info.cache, how, time.time())
     out.prose(f"{info.title}  sha256:{info.artifact}")
     out.fact("resolved by", info.basis)
+    if info.kind != MODEL:
+        out.fact("kind", f"{kind_text(info.kind)} (stated by the publisher)")
     out.fact("content", f"{plural(len(manifest.files), 'file')}, {size(manifest.size)}")
     if info.publication is not None:
         publisher = info.publication.publisher

@@ -12,6 +12,7 @@ from dataclasses import field
 from functools import partial
 from typing import Any
 
+from comity.rules.artifact_kind import MODEL, claimed_kind
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
 from comity.rules.copy_counts import NOT_COUNTED, ClaimedCopy, assess
@@ -107,7 +108,8 @@ class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
     the licence, the lineage and the documents are those of `current`, the first one. `advised`: proven advisories, each
     with its entry. `known`: since when statements are known, by line, as proofs here show or nodes say. `not_read` says
-    what a limit left out. `cache`: no node gave it, and all of this is what an earlier pull left."""
+    what a limit left out. `kind`: what the publisher states, else a model. `cache`: no node gave it, and all of this is
+    what an earlier pull left."""
 
     title: str
     artifact: Digest
@@ -126,6 +128,7 @@ class ArtifactInfo:
     not_read: tuple[str, ...] = field(default=())
     cache: CacheBasis | None = None
     known: Mapping[bytes, KnownSince] = field(default_factory=dict)
+    kind: str = field(default=MODEL)
 
     @property
     def advisories(self) -> tuple[Advisory, ...]:
@@ -186,6 +189,7 @@ async def describe_artifact(resolution: Resolution, proofs: tuple[InclusionEvide
         checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
         not_read=evidence.bounds,
         known=known,
+        kind=claimed_kind(evidence.claims, publication.publisher.id, resolution.artifact) if publication else MODEL,
     )
 
 
@@ -238,6 +242,7 @@ def kept_info(
         checks=_checks(stated, artifact, policy),
         cache=cache,
         known=known,
+        kind=claimed_kind(stated, publication.publisher.id, artifact) if publication else MODEL,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from typing import Final, TypeVar
 
+from comity.rules.artifact_kind import MODEL, kind_of, stated_by
 from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -44,7 +45,8 @@ MAX_PAGES: Final = 100
 class FoundArtifacts:
     """One search result. `publisher` is the claimed author; `proven`: its signature is verified; `near`: its name has
     not every word of the search, but is near it; `withdrawn`: its publisher yanked or superseded it, by a statement
-    that is verified here; `known_since`: by when nodes say that they knew it, None if none says it."""
+    that is verified here; `known_since`: by when nodes say that they knew it, None if none says it; `kind`: what its
+    publisher states of it, by a statement that is verified here; None where the publication is not proven."""
 
     name: str
     artifact: Digest
@@ -55,6 +57,7 @@ class FoundArtifacts:
     near: bool = False
     withdrawn: bool = False
     known_since: KnownSince | None = None
+    kind: str | None = None
 
 
 async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
@@ -83,7 +86,7 @@ async def search_artifacts(session: Session, text: str, limit: int) -> list[Foun
 
 @frozen
 class _SearchAnswer:
-    """Publications and observations, advisories of the publishers, and since when nodes know them."""
+    """Publications and observations, what publishers warn of and state of kinds, and since when nodes know them."""
 
     found: list[LocatedEntry] = field(default_factory=list)
     advisories: list[LocatedEntry] = field(default_factory=list)
@@ -224,7 +227,7 @@ def _mirrored(session: Session, entries: Iterable[Entry], times: ClaimedTimes) -
         lines.setdefault(key, []).append(entry.line)
         if key not in found or (proven and not found[key].proven):
             label = f"mirrored by {record.name}" if record else ""
-            found[key] = FoundArtifacts(*key, said.by, label, said.conditions.licence, proven)
+            found[key] = FoundArtifacts(*key, said.by, label, said.conditions.licence, proven, kind=MODEL)
     return [replace(each, known_since=times.of(*lines[key])) for key, each in found.items()]
 
 
@@ -238,4 +241,10 @@ def _found(entry: Entry, publication: Publication | None, advised: Iterable[Entr
         licence=publication.published.licence.spdx if publication else "",
         proven=publication is not None,
         withdrawn=publication is not None and withdrawn(publication, advised),
+        kind=_kind(publication, advised) if publication is not None else None,
     )
+
+
+def _kind(publication: Publication, said: Iterable[Entry]) -> str:
+    signed = (entry for entry in said if publication.chain.signed(entry.envelope))
+    return kind_of(stated_by(signed, publication.publisher.id, publication.published.artifact))

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from comity.rules.artifact_kind import KindStated
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
 from comity.rules.continuity.drill_report import Drilled
@@ -36,6 +37,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Approved,
     ApprovalEnded,
     Published,
+    KindStated,
     Observed,
     Changed,
     Gone,

@@ -20,6 +20,7 @@ NODE_RECORD: Final = "node-record"
 ADDRESSES: Final = "addresses"
 
 PUBLISHED: Final = "published"
+ARTIFACT_KIND: Final = "artifact-kind"
 OBSERVED: Final = "observed"
 UPSTREAM_CHANGED: Final = "upstream-changed"
 UPSTREAM_GONE: Final = "upstream-gone"
@@ -113,6 +114,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(NODE_RECORD, MEMBER, "Announced a node"),
         StatementKind(ADDRESSES, NODE, "Announced addresses"),
         StatementKind(PUBLISHED, IDENTITY, "Published an artifact", objects=True),
+        StatementKind(ARTIFACT_KIND, IDENTITY, "Stated the kind of an artifact"),
         StatementKind(OBSERVED, NODE, "Mirrored a repository", objects=True),
         StatementKind(UPSTREAM_CHANGED, NODE, "The upstream changed"),
         StatementKind(UPSTREAM_GONE, NODE, "The upstream is gone"),

@@ -33,7 +33,7 @@ _Named: TypeAlias = Annotated[Collection[Digest], Items(limits.NAMED, cut=True)]
 @frozen
 class SearchPage:
     """One page of results; `next_cursor` is empty on the last page. `advisories` are those of the publishers of what
-    was found about it."""
+    was found about it, and what they state of its kind."""
 
     found: Annotated[tuple[LocatedEntry, ...], Items(limits.SEARCH_PAGE)]
     next_cursor: Annotated[str, Exact(limits.TOKEN)] = ""

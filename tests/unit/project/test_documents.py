@@ -58,7 +58,7 @@ def test_search_results_say_whether_they_are_proven(monkeypatch: pytest.MonkeyPa
     (found,) = printed(monkeypatch, search, "search", "b", search=[told])["found"]
     assert found == {
         "name": "a/b@v1", "artifact": X, "publisher": Y, "label": "Institute", "licence": "mit", "proven": True,
-        "near": False, "withdrawn": False, "known_since": None,
+        "near": False, "withdrawn": False, "known_since": None, "kind": None,
     }  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def test_a_receipt_lists_its_logs(capsys: pytest.CaptureFixture[str]) -> None:
     show_receipt(Output(as_json=True), PublishReceipt("a/b@v1", X, (where,), 1, 2, (".git",)), ())
     assert json.loads(capsys.readouterr().out) == {
         "schema": "comity.dev/receipt/v1", "title": "a/b@v1", "artifact": X, "files": 1, "bytes": 2,
-        "ignored": [".git"], "model_key": None, "uncovered": [], "image": None,
+        "ignored": [".git"], "model_key": None, "uncovered": [], "image": None, "kind": None,
         "logged": [{"node": "node-ch", "origin": "node-ch/log", "index": 3, "size": 9, "line": Y,
                     "cosigners": ["node-es/cosigner"], "log": "node-ch/log+id+key"}],
     }  # fmt: skip

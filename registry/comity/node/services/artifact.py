@@ -43,7 +43,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Refused
 from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED
+from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, ARTIFACT_KIND
 from comity.wire.artifact import SearchPage
 from comity.wire.concerns import ConcernPart
 from comity.wire.descent import DescentPage
@@ -52,7 +52,7 @@ from comity.wire.found import FoundAnswer, FoundManifest, Lookup
 from comity.wire.messages import LocatedEntry
 
 OWN_ADVISORIES: Final = 4
-"""Advisories of a publisher about its own artifact in one search result."""
+"""Advisories of a publisher about its own artifact, and statements of its kind, in one search result."""
 APPROVALS: Final = 256
 """Statements of one officer that are read for one artifact, and warnings about the officer's keys."""
 
@@ -176,7 +176,7 @@ class ArtifactServicer:
         words, after = fold_name(query).split(), _after(cursor)
         page = await self._ledger.run(self._proven.named, words, after, limit)
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
-        advised = await self._ledger.run(self._own_advisories, lines)
+        advised = await self._ledger.run(self._said_by_publishers, lines)
         times = await self._ledger.run(self._times.times)
         cursor = "{}-{}".format(*page.after) if page.after else ""
         return SearchPage(_located(lines, times), cursor, _located(advised, times))
@@ -211,15 +211,16 @@ class ArtifactServicer:
             raise Refused("a front end does not count from whom artifacts descend", hint=hint, code="FRONT-END")
         return await self._writer.descent.page(DescentQuestion(holder, publisher), after)
 
-    def _own_advisories(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
-        """The newest advisories of publishers about what they published, a few of each. Blocking."""
+    def _said_by_publishers(self, published: Iterable[ProvenLine]) -> list[ProvenLine]:
+        """The newest advisories of publishers about what they published, and the newest statements of its kind, a few
+        of each publisher and artifact. Blocking."""
         found: dict[tuple[Digest, Digest], Sequence[ProvenLine]] = {}
         for line in published:
             statement = parse_entry(line.line).statement
             if statement.by is None or (statement.by.id, statement.subject) in found:
                 continue
             own, only = Precedence(frozenset({statement.by.id})), Bounds(OWN_ADVISORIES, 1, 0, OWN_ADVISORIES)
-            about = self._proven.claims_about(statement.subject, own, only, (ADVISORY,))
+            about = self._proven.claims_about(statement.subject, own, only, (ADVISORY, ARTIFACT_KIND))
             found[statement.by.id, statement.subject] = self._proven.lines(about.first)
         return [line for lines in found.values() for line in lines]
 
