@@ -185,7 +185,11 @@ class Bases:
 
 def bases(kind: str, lineage: Iterable[Parent]) -> Bases:
     """The parents without which an artifact cannot be used: those to which it is an adapter. Of an artifact that is
-    stated to be an adapter, and names no parent by this relation, all parents."""
+    stated to be an adapter, and names no parent by this relation, all parents.
+
+    Args:
+        lineage: as the publication has it that counts.
+    """
     parents = tuple(lineage)
     needed = [parent for parent in parents if parent.relation == _ADAPTER_OF]
     if not needed and kind == ADAPTER:
