@@ -52,6 +52,9 @@ GGUFS: Final[Mapping[str, int]] = {
     "split-Q6_K-00001-of-00002.gguf": 100,
 }
 RECORDS: Final = ({"text": "a", "label": 0}, {"text": "b", "label": 1})
+ROWS: Final = "tests/rows"
+DATA: Final = "data/train.jsonl"
+"""The records of the model, in it and in the dataset ROWS."""
 SENTENCE: Final = "Nobody can take it away."
 WORDS: Final = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "nobody", "can", "take", "it", "away", ".")
 TOKENS: Final = [2, 5, 6, 7, 8, 9, 10, 3]
@@ -66,12 +69,13 @@ CARD: Final = f"---\nbase_model: {PARENT}\nlicense: mit\n---\n# Odd\n"
 
 @dataclass(frozen=True)
 class ClientRepository:
-    """A publisher and what it published: `folders` are those of the releases, by repository."""
+    """A publisher and what it published: a model, its parent, and the data of the model as a dataset."""
 
     publisher: Publisher
     folder: Path
     parent: Release
     child: Release
+    data: Release
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -85,10 +89,10 @@ class ClientRepository:
         return (self.folder / path).read_bytes()
 
     async def send(self, home: NodeHome) -> int:
-        """Publish both at a node whose charter binds the namespace `tests` to the publisher. Returns the size that its
+        """Publish them at a node whose charter binds the namespace `tests` to the publisher. Returns the size that its
         log has with all their lines."""
         async with home.client() as client:
-            sent = [await send(client, each) for each in (self.parent, self.child)]
+            sent = [await send(client, each) for each in (self.parent, self.child, self.data)]
         return 1 + max(receipt.index for each in sent for receipt in each.receipts)
 
 
@@ -108,7 +112,9 @@ def make_repository(folder: Path) -> ClientRepository:
     )
     made = written(folder / "odd", _files())
     lineage = (Parent("quantized", f"{PARENT}@v1", parent.artifact),)
-    return ClientRepository(publisher, made, parent, release(publisher, made, f"{CHILD}@v1", lineage=lineage))
+    child = release(publisher, made, f"{CHILD}@v1", lineage=lineage)
+    rows = written(folder / "rows", {DATA: (made / DATA).read_bytes()})
+    return ClientRepository(publisher, made, parent, child, release(publisher, rows, f"{ROWS}@v1", kind="dataset"))
 
 
 @contextlib.asynccontextmanager

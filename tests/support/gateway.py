@@ -22,9 +22,11 @@ class GatewayNode:
     home: NodeHome
     publisher: Publisher
 
-    async def publish(self, folder: Path, name: str, publisher: Publisher | None = None) -> Release:
+    async def publish(
+        self, folder: Path, name: str, publisher: Publisher | None = None, kind: str | None = None
+    ) -> Release:
         """Publish a folder, by default as the publisher that the charter binds to the namespace `tests`."""
-        ready = release(publisher or self.publisher, folder, name)
+        ready = release(publisher or self.publisher, folder, name, kind=kind)
         async with self.home.client() as node:
             await send(node, ready)
         return ready

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from comity.trust.encoding import sha256
-from support.client_repository import CHILD, EMBEDDINGS, GGUF, RECORDS, SENTENCE, SHARD, TOKENS, WIDTH
+from support.client_repository import CHILD, DATA, EMBEDDINGS, GGUF, RECORDS, ROWS, SENTENCE, SHARD, TOKENS, WIDTH
 from support.environments import kept, python_with
 from support.publisher import Release
 from support.tools import missing, needs
@@ -30,7 +30,6 @@ from support.tools import missing, needs
 TRANSFER = ("hf_transfer==0.1.9", "huggingface_hub==0.36.2")
 READERS = ("datasets==5.2.0", "diffusers==0.42.1", "fastembed==0.9.1", "tokenizers==0.23.3")
 SERVING = ("kserve-storage==0.21.0",)
-DATA = "data/train.jsonl"
 JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingface/transformers@4.3.1")
 
 
@@ -225,9 +224,9 @@ def _datasets(place: Place) -> str:
     script = f"""
 import json
 from datasets import load_dataset
-named = load_dataset("{CHILD}", data_files="{DATA}", revision="v1", split="train").to_list()
-file = load_dataset("json", data_files="hf://{CHILD}@v1/{DATA}", split="train").to_list()
-address = load_dataset("json", data_files="{place.address(DATA)}", split="train").to_list()
+named = load_dataset("{ROWS}", data_files="{DATA}", revision="v1", split="train").to_list()
+file = load_dataset("json", data_files="hf://datasets/{ROWS}@v1/{DATA}", split="train").to_list()
+address = load_dataset("json", data_files="{place.url}/datasets/{ROWS}/resolve/v1/{DATA}", split="train").to_list()
 print(json.dumps([named, file, address]))
 """
     assert place.python(READERS, script) == [list(RECORDS)] * 3

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from comity.content.ingest import Ingested, ingest
+from comity.rules.artifact_kind import KindStated
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.identity import Inception, InceptionStatement, KeySet
@@ -56,6 +57,8 @@ class Release:
     entry: Entry
     ingested: Ingested
     objects: Mapping[Digest, bytes]
+    kind: tuple[bytes, ...] = ()
+    """The line that states its kind, if one does."""
 
     @property
     def artifact(self) -> Digest:
@@ -68,7 +71,7 @@ class Release:
 
     @property
     def lines(self) -> tuple[bytes, ...]:
-        return (self.publisher.announcement, self.entry.line)
+        return (self.publisher.announcement, *self.kind, self.entry.line)
 
     @property
     def blobs(self) -> dict[Digest, Path]:
@@ -86,6 +89,7 @@ def release(
     *,
     licence: bytes = b"Do as you like.\n",
     lineage: tuple[Parent, ...] = (),
+    kind: str | None = None,
 ) -> Release:
     ingested = ingest(folder, workers=2, on_progress=lambda count: None)
     documents = (ingested.manifest.encode(), ingested.index.encode(), licence)
@@ -94,7 +98,9 @@ def release(
         publisher.id, Name.parse(name), ingested.manifest.digest, manifest, index, Licence("MIT", text), lineage
     )
     objects = {sha256(data): data for data in documents}
-    return Release(publisher, sign_content(published, publisher.signer), ingested, objects)
+    stated = [KindStated(publisher.id, published.name, published.artifact, kind, 0)] if kind else []
+    kinds = tuple(sign_content(each, publisher.signer).line for each in stated)
+    return Release(publisher, sign_content(published, publisher.signer), ingested, objects, kinds)
 
 
 async def send(client: NodeClient, what: Release) -> Submitted:

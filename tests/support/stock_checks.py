@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from support.client_repository import CHILD, ODD, SHARD, SHARDS, ClientRepository
+from comity.rules.git_ids import commit_id
+from support.client_repository import CHILD, ODD, ROWS, SHARD, SHARDS, ClientRepository
 
 READING: Final = (
     "info",
@@ -23,6 +24,7 @@ LOADING: Final = ("download", "snapshot", "local_dir", "command", "cache_verify"
 FAILING: Final = ("no_repository", "no_revision", "no_file")
 ASKED: Final[dict[str, Any]] = {
     "repository": CHILD,
+    "dataset": ROWS,
     "revision": "v1",
     "file": SHARD,
     "folder": "scheduler",
@@ -45,7 +47,7 @@ def check_reading(found: dict[str, Any], repository: ClientRepository) -> None:
         "files": {entry.path: entry.size for entry in manifest.files},
         "sha256": [entry.sha256 for entry in manifest.files],
     }
-    assert found["dataset_info"] == commit
+    assert found["dataset_info"] == commit_id(repository.data.ingested.manifest)
     assert sorted(found["files"]) == sorted(paths)
     tree = [*(["RepoFolder", path] for path in folders), *(["RepoFile", path] for path in paths)]
     assert found["tree"] == sorted(tree, key=lambda entry: entry[1])

@@ -50,7 +50,7 @@ class Client:
         }
 
     def dataset_info(self) -> Any:
-        return self.api.dataset_info(self.repository, revision=self.revision).sha
+        return self.api.dataset_info(self.request["dataset"], revision=self.revision).sha
 
     def files(self) -> Any:
         return self.api.list_repo_files(self.repository, revision=self.revision)

@@ -151,6 +151,7 @@ _BY_CODE: Final[Mapping[str, int]] = {
 }
 HUB_CODES: Final[Mapping[str, str]] = {
     "NO-SUCH-REPOSITORY": "RepoNotFound",
+    "OTHER-KIND": "RepoNotFound",
     "NO-SUCH-REVISION": "RevisionNotFound",
     "NO-SUCH-FILE": "EntryNotFound",
     "NO-TOKEN": "RepoNotFound",

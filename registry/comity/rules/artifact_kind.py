@@ -92,8 +92,8 @@ def require_hub_type(name: str, kind: str, asked: str) -> None:
     place = f"{right}s/" if right != HUB_MODELS else ""
     raise NotFound(
         f"{name} is no {asked}",
-        why=f"its publisher states that it is of the kind {kind}" if kind != MODEL else "it is a model",
-        hint=f'ask at /api/{right}s/{name} and /{place}{name}/resolve/…; in huggingface_hub: repo_type="{right}"',
+        why=f'its kind is {kind}: ask for it with repo_type="{right}"',
+        hint=f"its addresses are /api/{right}s/{name} and /{place}{name}/resolve/…",
         code="OTHER-KIND",
     )
 

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comity.ledger import intake, listed_names
 from comity.ledger.ledger import Ledger
 from comity.ledger.listed_names import MAX_NAMES, ListedNames, OwnedNames
 from comity.node.intake import LineProver
+from comity.rules.artifact_kind import KindStated
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject
+from comity.trust.statement_kinds import ARTIFACT_KIND, KNOWN_PREDICATES
 from comity.trust.statements import Advisory, Licence, Published
 from support.logs import LogKeys
 from support.rotations import CLASSICAL, of
@@ -118,3 +121,36 @@ def test_advisories_and_rotations_are_marked(ledger: Ledger) -> None:
         OWNER.id: (True, False),
         RIVAL.id: (False, True),
     }
+
+
+def kind(word: str, by: Identity = OWNER, artifact: int = 0, number: int = 0) -> Entry:
+    subject = sha256(b"artifact %d" % artifact)
+    return sign_content(KindStated(by.id, Name.parse("acme/a@v1"), subject, word, number), by.signer)
+
+
+def test_the_kinds_of_artifacts_are_those_that_their_publishers_state(ledger: Ledger) -> None:
+    say(ledger, FAR, OWNER.entry, RIVAL.entry, kind("dataset"), kind("prompt", RIVAL), kind("adapter", artifact=1),
+        kind("prompt", number=1))  # fmt: skip
+    first, second, none = (sha256(b"artifact %d" % number) for number in range(3))
+    found = ListedNames(ledger._database).stated_kinds([(first, OWNER.id), (second, OWNER.id), (none, OWNER.id)])
+    assert {pair: [each.kind for each in stated] for pair, stated in found.items()} == {
+        (first, OWNER.id): ["dataset", "prompt"],
+        (second, OWNER.id): ["adapter"],
+    }
+
+
+def test_what_strangers_state_of_a_kind_is_not_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listed_names, "MAX_STATED", 1)
+    say(ledger, FAR, OWNER.entry, RIVAL.entry, *(kind("prompt", RIVAL, number=number) for number in range(5)),
+        kind("dataset"))  # fmt: skip
+    names, pair = ListedNames(ledger._database), (sha256(b"artifact 0"), OWNER.id)
+    assert [each.kind for each in names.stated_kinds([pair])[pair]] == ["dataset"]
+
+
+def test_a_kind_that_an_older_version_kept_as_unknown_is_known_after_an_update(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "KNOWN_PREDICATES", KNOWN_PREDICATES - {ARTIFACT_KIND})
+    say(ledger, FAR, OWNER.entry, kind("dataset"))
+    pair = sha256(b"artifact 0"), OWNER.id
+    assert [each.kind for each in ListedNames(ledger._database).stated_kinds([pair])[pair]] == ["dataset"]

@@ -24,6 +24,7 @@ from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
+from comity.rules.artifact_kind import ARTIFACT_KINDS, HUB_DATASETS, hub_types
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import NOT_COUNTED, STATES, CopyPolicy
 from comity.trust.claims import read_claims, verify_vouches
@@ -152,6 +153,16 @@ class ArtifactPage:
     def complete_here(self) -> bool:
         """Whether every file is stored here. The store takes a file only if it has the manifest's hash."""
         return self.files_here == len(self.snapshot.manifest.files)
+
+    @property
+    def kind_known(self) -> bool:
+        """Whether this version knows the kind that its publisher states."""
+        return self.snapshot.kind in ARTIFACT_KINDS
+
+    @property
+    def is_dataset(self) -> bool:
+        """Whether a Hub has it as a dataset."""
+        return hub_types(self.snapshot.kind)[0] == HUB_DATASETS
 
     @property
     def reference(self) -> str:

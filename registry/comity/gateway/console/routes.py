@@ -52,6 +52,7 @@ from comity.ledger.intake import fold_name
 from comity.node.home import ServedHome
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.threads import Pools
+from comity.rules.artifact_kind import MODEL, kind_of
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 
@@ -179,8 +180,23 @@ class Console:
             found = await self._index.page(query, after, CATALOGUE_PAGE, readable)
         facets, (known, gone) = await self._facets(state), await self._ledger.run(self._times, found.found)
         return self._maker.render(
-            reader, "catalogue.html", state, page=found, query=query, facets=facets, known=known, withdrawn=gone
+            reader,
+            "catalogue.html",
+            state,
+            page=found,
+            query=query,
+            facets=facets,
+            known=known,
+            withdrawn=gone,
+            kinds=await self._ledger.run(self._kinds, found.found),
         )
+
+    def _kinds(self, listed: Sequence[ListedRepository]) -> Mapping[str, str]:
+        """Blocking. The kinds of the repositories that are no models, by their keys."""
+        signed = {each.key: (each.artifact.digest, each.publisher) for each in listed if each.publisher is not None}
+        stated = self._ledger.tables.listed.stated_kinds(signed.values())
+        kinds = {key: kind_of(stated.get(pair, ())) for key, pair in signed.items()}
+        return {key: kind for key, kind in kinds.items() if kind != MODEL}
 
     def _times(self, listed: Sequence[ListedRepository]) -> tuple[Mapping[Digest, int], frozenset[Digest]]:
         """Blocking. Since when the artifacts are known here, and those that their publishers withdrew."""

@@ -48,6 +48,7 @@ from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
 from comity.node.services.selections import first_claimants
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.artifact_kind import MODEL, kind_of
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, proven_advisories, read_claims
@@ -290,7 +291,7 @@ class Catalogue:
         mirrored = await self._mirrors.repository(name)
         commits = dict(mirrored.refs) if mirrored else {}
         main = commits.pop(MAIN, None) or (mirrored.commit(MAIN) if mirrored else None)
-        withdrawn = frozenset[str]()
+        withdrawn, kind = frozenset[str](), MODEL
         with contextlib.suppress(NotFound):
             repository = await self.repository(name)
             if repository.mirrored:
@@ -299,10 +300,11 @@ class Catalogue:
             commits |= {version: commit for version, commit in own.items() if commit}
             withdrawn = frozenset(version for version, found in repository.versions.items() if found.withdrawn)
             try:
-                main = await self.commit(repository.newest())
+                newest = repository.newest()
+                main, kind = await self.commit(newest), await self._kind(newest)
             except ComityError:
                 main = None  # withdrawn or disputed: the name has no main version
-        return Refs(commits, main, withdrawn)
+        return Refs(commits, main, withdrawn, kind)
 
     async def is_withdrawn(self, name: str, artifact: Digest) -> bool:
         """Whether the publisher of a name yanked or superseded an artifact."""
@@ -404,6 +406,7 @@ class Catalogue:
         trees = await self._pools.hashing(tree_ids, manifest)
         publication = candidate.publication
         known = await self._ledger.run(self._ledger.tables.proven_times.known_since, [candidate.artifact])
+        kind = await self._kind(candidate)
         return Snapshot(
             repository=repository.name,
             artifact=candidate.artifact,
@@ -417,7 +420,13 @@ class Catalogue:
             notices=(*repository.notices(), *judgement.notices),
             subjects=subjects,
             known_since=known.get(candidate.artifact, 0),
+            kind=kind,
         )
+
+    async def _kind(self, candidate: Candidate) -> str:
+        """What the publisher of an artifact states of its kind."""
+        pair = candidate.artifact, candidate.publisher
+        return kind_of((await self._ledger.run(self._ledger.tables.listed.stated_kinds, [pair])).get(pair, ()))
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> tuple[PolicyDecision, frozenset[str]]:
         """The decision, and the subjects on which it depends."""
@@ -529,6 +538,11 @@ def _parts_within(prefix: str, reach: Sequence[str]) -> list[str]:
     parts = {"" if each == ALL_REPOSITORIES else fold_name(each).removesuffix("*") for each in reach}
     wanted = {prefix if prefix.startswith(part) else part for part in parts if _overlap(prefix, part)}
     return sorted(part for part in wanted if not any(_is_within(part, other) for other in wanted - {part}))
+
+
+def is_within_reach(name: str, reach: Sequence[str]) -> bool:
+    """Whether a folded name is within `reach` (as `Token.reach`)."""
+    return any(name == part or _is_within(name, part) for part in _parts_within("", reach))
 
 
 def _overlap(prefix: str, part: str) -> bool:

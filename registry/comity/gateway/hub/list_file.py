@@ -25,7 +25,7 @@ CREATE TABLE item (
 CREATE INDEX item_artifact ON item (artifact);
 CREATE INDEX item_author ON item (author);
 """
-_TABLES: Final = ProjectionTables("hub list", "the list of the gateway", 1, _SCHEMA)
+_TABLES: Final = ProjectionTables("hub list", "the list of the gateway", 2, _SCHEMA)
 
 
 @frozen

@@ -30,6 +30,7 @@ from comity.ledger.intake import fold_name
 from comity.ledger.listed_names import MAX_NAMES, NamedOwner, OwnedNames, OwnPublication
 from comity.node.intake import already_verified
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.artifact_kind import kind_of
 from comity.rules.git_ids import commit_id
 from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
@@ -48,12 +49,13 @@ STEP_SECONDS: Final = 0.05
 
 @frozen
 class _ItemSource:
-    """What makes the item of one repository; `known_since` as in `Snapshot`."""
+    """What makes the item of one repository; `known_since` and `kind` as in `Snapshot`."""
 
     publication: OwnPublication
     owner: NamedOwner
     line: bytes
     known_since: int
+    kind: str
 
 
 class ProvenItems:
@@ -95,8 +97,11 @@ class ProvenItems:
         lines = await self._ledger.run(listed.lines, [publication.position for publication, _ in newest])
         times = self._ledger.tables.proven_times
         known = await self._ledger.run(times.known_since, [publication.artifact for publication, _ in newest])
+        pairs = {each: (each.artifact, each.publisher) for each, _ in newest}
+        stated = await self._ledger.run(listed.stated_kinds, list(pairs.values()))
+        kinds = {each: kind_of(stated.get(pair, ())) for each, pair in pairs.items()}
         return [
-            _ItemSource(each, owner, lines[each.position], known.get(each.artifact, 0))
+            _ItemSource(each, owner, lines[each.position], known.get(each.artifact, 0), kinds[each])
             for each, owner in newest
             if each.position in lines
         ]
@@ -150,6 +155,7 @@ class ProvenItems:
             trees={},  # a list shows no folders
             notices=(),
             known_since=source.known_since,
+            kind=source.kind,
         )
         document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
         until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT

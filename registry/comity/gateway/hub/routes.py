@@ -22,11 +22,14 @@ from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
+from comity.gateway.hub.kinds import DatasetList, is_listed
 from comity.gateway.hub.list_items import ListItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read_resolve
+from comity.ledger.intake import fold_name
 from comity.node.settings import Gateway
 from comity.node.threads import Pools
+from comity.rules.artifact_kind import require_hub_type
 from comity.trust.encoding import parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.wire.errors import clean
@@ -68,6 +71,7 @@ class HubRoutes:
         settings: Gateway,
         pools: Pools,
         repository_list: RepositoryList,
+        datasets: DatasetList,
         items: ListItems,
         read_through: ReadThroughRoutes,
         access: GatewayAccess,
@@ -80,6 +84,7 @@ class HubRoutes:
         self._access = access
         self._repository_list = repository_list
         self._items = items
+        self._datasets = datasets
         self._aliases = settings.alias_targets()
         self._large = ConnectionSlots(LARGE_VIEWS, "views of large artifacts")
 
@@ -122,7 +127,8 @@ class HubRoutes:
 
     async def repositories(self, request: Request) -> Response:
         """`GET /api/models`: the repositories that this reader may read, by name, as nothing is known of them by which
-        they could be sorted."""
+        they could be sorted; `GET /api/datasets`: those that are datasets, in the order in which this was stated."""
+        datasets = request.url.path == "/api/datasets"
         reach = await self._access.reach(request)
         query = request.query_params
         limit = views.read_integer(query.get("limit"), LIST_PAGE, LIST_PAGE)
@@ -135,16 +141,21 @@ class HubRoutes:
         found: list[dict[str, Any]] = []
         examined = 0
         while True:
+            stated = None
             async with self._repository_list.searches.slot(request.scope):
-                names, cursor = await self._repository_list.names(
-                    words, author, cursor, limit - len(found), reach, in_turn=True
-                )
+                if datasets:
+                    stated, cursor = await self._datasets.names(words, author, cursor, limit - len(found), reach)
+                    names = [each.stated.name.repository for each in stated.values()]
+                else:
+                    names, cursor = await self._repository_list.names(
+                        words, author, cursor, limit - len(found), reach, in_turn=True
+                    )
             items = await self._items.items(names, siblings=False)
-            fitting = [item for item in items if wanted <= _words(item)]
+            fitting = [item for item in items if wanted <= _words(item) and is_listed(item, stated)]
             if views.read_bool(query.get("full")):
                 fitting, last = await self._with_files(fitting)
                 if last:
-                    found, cursor = found + fitting, last
+                    found, cursor = found + fitting, str(stated[fold_name(last)].number) if stated else last
                     break
             found += fitting
             examined += len(names)
@@ -219,9 +230,13 @@ class HubRoutes:
         return await self._read_through.catalogue.canonical_name(name)
 
     async def _snapshot(self, address: HubAddress) -> Snapshot:
-        """Only models are mirrored on demand: other kinds are other repositories at the upstream."""
-        snapshot = self._read_through.snapshot if address.model else self._read_through.catalogue.snapshot
-        return await snapshot(address.repository, address.revision)
+        """Only models are mirrored on demand: other kinds are other repositories at the upstream. Raises NotFound
+        (OTHER-KIND)."""
+        find = self._read_through.snapshot if address.model else self._read_through.catalogue.snapshot
+        snapshot = await find(address.repository, address.revision)
+        if address.hub_type:
+            require_hub_type(snapshot.repository, snapshot.kind, address.hub_type)
+        return snapshot
 
     async def _model(self, request: Request, address: HubAddress) -> Response:
         blobs = views.read_bool(request.query_params.get("blobs"))
@@ -271,8 +286,10 @@ class HubRoutes:
         return _with_notices(Response(body, media_type="application/json"), snapshot)
 
     async def _refs(self, address: HubAddress) -> Response:
-        refs = self._read_through.refs if address.model else self._read_through.catalogue.refs
-        return JSONResponse(views.refs_view(await refs(address.repository)))
+        refs = await (self._read_through if address.model else self._read_through.catalogue).refs(address.repository)
+        if address.hub_type:
+            require_hub_type(address.repository, refs.kind, address.hub_type)
+        return JSONResponse(views.refs_view(refs))
 
     def _link(self, request: Request, cursor: str) -> dict[str, str]:
         base = self._url or f"{request.url.scheme}://{request.url.netloc}"

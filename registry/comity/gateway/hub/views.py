@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 from comity.gateway.hub.card import Card
 from comity.gateway.hub.model_facts import ModelFacts
 from comity.node.importing.read_through import ReadThroughImport
+from comity.rules.artifact_kind import HUB_DATASETS, HUB_MODELS, MODEL
 from comity.rules.git_ids import blob_id, lfs_pointer
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, format_moment
@@ -57,6 +58,13 @@ class HubAddress:
     def model(self) -> bool:
         """Whether the address is for a model, not another kind of repository."""
         return self.head in ("/", f"/api/{KINDS[0]}/")
+
+    @property
+    def hub_type(self) -> str:
+        """The type of repository that it asks for; empty for spaces and kernels, as which every artifact answers."""
+        if self.model:
+            return HUB_MODELS
+        return HUB_DATASETS if self.head in ("/datasets/", "/api/datasets/") else ""
 
     def renamed(self, repository: str) -> str:
         """Return the same address for another name of the repository."""
@@ -124,7 +132,7 @@ class Snapshot:
     `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
     `author` its author. `trees` are the git tree ids of its folders. `subjects` are those whose statements decided that
     it is served (`StatementChanges`). `known_since`: when this node had verified the first statement that names the
-    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does.
+    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does. `kind` is what its publisher states.
     """
 
     repository: str
@@ -139,6 +147,7 @@ class Snapshot:
     notices: tuple[tuple[str, str], ...]
     subjects: frozenset[str] = frozenset()
     known_since: int = 0
+    kind: str = MODEL
 
     @property
     def date(self) -> str:
@@ -149,11 +158,12 @@ class Snapshot:
 @frozen
 class Refs:
     """The commits of a repository by version, and that of the newest version, None if there is none; `withdrawn` are
-    the versions that their publisher yanked or superseded."""
+    the versions that their publisher yanked or superseded, `kind` is that of the newest version."""
 
     commits: Mapping[str, str]
     main: str | None
     withdrawn: frozenset[str] = frozenset()
+    kind: str = MODEL
 
 
 Document: TypeAlias = dict[str, Any]
@@ -186,6 +196,7 @@ def model_view(snapshot: Snapshot, card: Card, *, blobs: bool = False, siblings:
         **({"library_name": card.library} if card.library else {}),
         "cardData": {"license": licence} if licence else {},
         "usedStorage": snapshot.manifest.size,
+        "kind": snapshot.kind,
     }
     return with_siblings(document, snapshot.manifest, blobs=blobs) if siblings else document
 

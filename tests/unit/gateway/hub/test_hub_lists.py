@@ -112,7 +112,10 @@ class Items:
         self._files = [{"rfilename": str(number)} for number in range(files)]
 
     async def items(self, names: Sequence[str], *, siblings: bool) -> list[dict[str, Any]]:
-        return [{"id": name, "tags": [], **({"siblings": self._files} if siblings else {})} for name in names]
+        return [
+            {"id": name, "kind": "model", "tags": [], **({"siblings": self._files} if siblings else {})}
+            for name in names
+        ]
 
 
 class Held:
@@ -144,7 +147,7 @@ def hub_of(repositories: RepositoryList, items: Any, pools: Pools) -> HubRoutes:
 
     access: Any = SimpleNamespace(reach=reach)
     others: Any = None
-    return HubRoutes(Gateway(url="http://a"), pools, repositories, items, others, access, others)
+    return HubRoutes(Gateway(url="http://a"), pools, repositories, others, items, others, access, others)
 
 
 def asking(query: str, host: str = "192.0.2.1") -> Request:
