@@ -16,6 +16,7 @@ from comity.rules.signing import sign_content
 from comity.trust.names import Name
 from huggingface_hub import DatasetInfo, HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
+from support.federation import until
 from support.gateway import GatewayNode, gateway_node, looking_at_each_request
 from support.publisher import Publisher
 from support.waiting import PATIENCE
@@ -117,6 +118,21 @@ async def test_a_client_reads_a_dataset_and_is_told_of_the_wrong_type(node: Gate
     with pytest.raises(RepositoryNotFoundError) as refused:
         await asyncio.to_thread(api.model_info, "tests/questions")
     assert 'repo_type="dataset"' in str(refused.value)
+
+
+async def test_pages_show_the_kind_and_how_it_is_loaded(node: GatewayNode) -> None:
+    async with client(node, headers={"Accept": "text/html"}, follow_redirects=True) as http:
+        dataset, sounds, model = [(await http.get(f"/tests/{name}")).text for name in ("questions", "sounds", "model")]
+        assert "<code>dataset</code>" in dataset and "load_dataset(" in dataset and "from_pretrained(" not in dataset
+        assert "<code>sound-bank</code>" in sounds and "not a kind that this version knows" in sounds
+        assert "<dt>Kind</dt>" not in model and "from_pretrained(" in model
+        await until(lambda: _listed(http))
+
+
+async def _listed(http: httpx2.AsyncClient) -> bool:
+    """Whether the catalogue, which is made in the background, has the kind of each artifact that is no model."""
+    text = (await http.get("/-/catalogue")).text
+    return all(f'<code class="small">{kind}</code>' in text for kind in KINDS.values() if kind)
 
 
 async def test_a_token_reads_datasets_within_its_reach_alone(tmp_path: Path) -> None:
