@@ -31,7 +31,6 @@ from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
 from comity.gateway.hub.files import BODIES, ColdFiles, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
-from comity.gateway.hub.kinds import DatasetList
 from comity.gateway.hub.list_items import ListItems, kept_list
 from comity.gateway.hub.proven_items import ProvenItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
@@ -123,8 +122,7 @@ async def gateway_app(
     """The application for a running node or front end, while the block lasts. Raises Refused (ACCESS-UNDECLARED) if a
     route does not declare who may ask it."""
     home, settings = parts.home, parts.home.config.gateway
-    lists = parts.repositories, DatasetList(home.ledger), parts.items
-    hub = HubRoutes(settings, home.pools, *lists, parts.read_through, parts.access, files)
+    hub = HubRoutes(settings, home.pools, parts.repositories, parts.items, parts.read_through, parts.access, files)
     bounds = Middleware(
         RequestBounds,
         metrics=home.metrics,

@@ -499,11 +499,12 @@ class RepositoryList:
     """Repository names, without case: in their order, or, for people, in one in which publishers take turns.
 
     Attributes:
+        ledger: has the names.
         searches: a request holds one of these slots while it reads names.
     """
 
     def __init__(self, ledger: AsyncLedger) -> None:
-        self._ledger = ledger
+        self.ledger = ledger
         self.searches = ConnectionSlots(SEARCHES, "lists")
 
     async def names(
@@ -518,13 +519,13 @@ class RepositoryList:
         """
         within = _parts_within(f"{fold_name(author)}/" if author else "", reach)
         find = _in_turn if in_turn and within == [""] else functools.partial(_with_words, within=within)
-        return await self._ledger.run(self._find, words, after, most, find)
+        return await self.ledger.run(self._find, words, after, most, find)
 
     def _find(
         self, words: str, after: str, most: int, find: Callable[[Ledger, Sequence[str], str], Iterator[str]]
     ) -> tuple[list[str], str]:
         wanted, found = fold_name(words).split(), list[str]()
-        for scanned, name in enumerate(find(self._ledger.tables, wanted, fold_name(after)), 1):
+        for scanned, name in enumerate(find(self.ledger.tables, wanted, fold_name(after)), 1):
             if all(word in name for word in wanted):
                 found.append(name)
             if len(found) == most or scanned >= SCANNED:

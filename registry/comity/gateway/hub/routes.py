@@ -71,7 +71,6 @@ class HubRoutes:
         settings: Gateway,
         pools: Pools,
         repository_list: RepositoryList,
-        datasets: DatasetList,
         items: ListItems,
         read_through: ReadThroughRoutes,
         access: GatewayAccess,
@@ -84,7 +83,7 @@ class HubRoutes:
         self._access = access
         self._repository_list = repository_list
         self._items = items
-        self._datasets = datasets
+        self._datasets = DatasetList(repository_list.ledger)
         self._aliases = settings.alias_targets()
         self._large = ConnectionSlots(LARGE_VIEWS, "views of large artifacts")
 

@@ -147,7 +147,7 @@ def hub_of(repositories: RepositoryList, items: Any, pools: Pools) -> HubRoutes:
 
     access: Any = SimpleNamespace(reach=reach)
     others: Any = None
-    return HubRoutes(Gateway(url="http://a"), pools, repositories, others, items, others, access, others)
+    return HubRoutes(Gateway(url="http://a"), pools, repositories, items, others, access, others)
 
 
 def asking(query: str, host: str = "192.0.2.1") -> Request:
