@@ -85,12 +85,12 @@ class Client(ArtifactClient):
         claimed: str = "",
         on_event: OnEvent = ignore_event,
     ) -> Imported:
-        """Have a node mirror a repository of a Hub (`hf:org/name[@revision]`), or import a folder on the node's
-        machine.
+        """Have a node mirror a repository of a Hub (`hf:org/name[@revision]`) or a list of files at a web server
+        (`https:host/name`), or import a folder on the node's machine.
 
         Args:
             node: the path of the operator socket of the node.
-            endpoint: the URL of the Hub; default: the Hugging Face Hub.
+            endpoint: the URL of the upstream; default: the Hugging Face Hub, or the host in the name.
             hosts: hosts that may serve files in addition to the endpoint.
             terms, token: the accepted upstream terms, and the token that is sent to the endpoint only.
             claimed: the origin of a folder, if its layout does not give one.

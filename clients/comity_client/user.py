@@ -14,7 +14,7 @@ from comity.federation_file import Federation
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, Reference, abbreviated
+from comity.trust.names import Reference, abbreviated, is_upstream
 
 from comity_client.home import Home
 from comity_client.trust_store import Bindings, TrustPin, TrustStore
@@ -80,7 +80,7 @@ class User:
     def policy(self, pins: Iterable[Federation], reference: str = "") -> Policy:
         """Return the default policy of these pins, for the kind of reference (see `default_policy`)."""
         policy = default_policy(pins, self.trust_store().bindings())
-        return mirrored_policy(policy) if reference.startswith(UPSTREAM) else policy
+        return mirrored_policy(policy) if is_upstream(reference) else policy
 
     async def resolve(
         self, session: Session, reference: str, policy: Policy | None = None, decided: Decided | None = None

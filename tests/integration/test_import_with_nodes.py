@@ -31,7 +31,9 @@ from comity.trust.statement import parse_entry
 from comity.upstream.listed_files import parse_observations
 from comity.wire.upstream import ImportOrder
 from comity_client.evidence.artifact_info import ArtifactInfo
+from comity_client.importing import Imported
 from comity_client.pull.model_sig import sign_folder
+from support.file_site import file_server
 from support.forked import run_comity
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
@@ -350,6 +352,30 @@ def test_a_model_sig_is_mirrored_and_judged_by_the_reader(running: Importers, hu
     assert (row.state, "model.sig by key" in row.summary) == ("pass", True)
     stranger = ModelSigningRule(keys=(ModelKey.of_raw(PrivateKey.generate("ecdsa-p256").public),), require=True)
     assert not running.client.verify(pulled.folder, policy=replace(policy, model_signing=stranger)).accepted
+
+
+def test_a_list_at_a_web_server_is_mirrored_found_pulled_and_checked_again(running: Importers, tmp_path: Path) -> None:
+    folder = tmp_path / "site" / "listed"
+    folder.mkdir(parents=True)
+    (folder / "weights.bin").write_bytes(WEIGHTS)
+    (folder / "SHA256SUMS").write_text(f"{sha256(WEIGHTS)}  weights.bin\n")
+    with file_server(tmp_path / "site") as site:
+
+        def mirror(number: int) -> Imported:
+            socket = str(running.home(number).socket)
+            return running.client.import_upstream("https:127.0.0.1/listed", socket, endpoint=site.url)
+
+        said = [mirror(number).observed for number in (0, 1)][0]
+        assert (said.upstream.endpoint, said.unchecked) == (site.url, ("author", "tls"))
+        assert (said.matched.sha256, said.matched.files) == (1, 1)
+        name = said.upstream.name
+        info = eventually(lambda: running.client.show(name), lambda found: found.mirroring.corroborated == 2)
+        assert info.title == name
+        pulled = eventually(lambda: running.client.pull(name, to=tmp_path / "pulled"))
+        assert (pulled.folder / "weights.bin").read_bytes() == WEIGHTS
+        assert running.check(name).state == "same"
+        (folder / "SHA256SUMS").write_text(f"{'a' * 64}  weights.bin\n")
+        assert running.check(name).state == "changed"
 
 
 @pytest.mark.slow

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import click
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM
+from comity.trust.names import LISTED, is_upstream
+from comity.trust.upstream import HUB
 
 from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.commands.publish import LoggedEntry
@@ -105,16 +108,21 @@ class UpstreamOptions:
     "comity import hf:org/name --node /var/lib/comity",
     "comity import hf:org/name@v1.0 --node /srv/comity/operator.sock",
     "comity import hf:org/gated --accept-terms terms.txt --token-file token",
+    "comity import https://models.example.org/pub/tiny",
     "comity import ~/.cache/huggingface/hub/models--org--name",
     "comity import ./carried --from hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
     "comity import --recheck hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
 )
-@click.command(cls=Command, name="import", short_help="Mirror a repository of a Hub through your node, and log it.")
-@click.argument("source", metavar="hf:ORG/NAME[@REV]|DIR")
+@click.command(cls=Command, name="import", short_help="Mirror files of an upstream through your node, and log it.")
+@click.argument("source", metavar="hf:ORG/NAME[@REV]|https:HOST/NAME[@REV]|DIR")
 @node_option("Your node, by its home or operator socket. Default: here.", old=("--dir",))
-@click.option("--endpoint", default="", metavar="URL", help="A Hub other than huggingface.co.")
+@click.option("--endpoint", default="", metavar="URL", help="Another Hub, or the URL above NAME.")
 @click.option(
-    "--allow-host", "hosts", multiple=True, metavar="HOST[:PORT]", help="Another host that may serve the Hub's files."
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Another host that may serve the files.",
 )
 @click.option(
     "--accept-terms", "terms", type=FILE, help="A text file with the terms of a gated repository that you accepted."
@@ -126,9 +134,9 @@ class UpstreamOptions:
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
 @options_as("upstream", UpstreamOptions)
 def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
-    """Make your node fetch a commit of a repository, or import a folder on its machine: hash every byte, compare with
-    the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a publication: the upstream
-    vouches for its hashes, your node for the fetch. Run the command again to continue."""
+    """Make your node fetch a commit of a repository, a list of files at a web server, or a folder on its machine: hash
+    every byte, compare with the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a
+    publication: the upstream vouches for its hashes, your node for the fetch. Run the command again to continue."""
     from comity_client.importing import read_token
     from comity_client.own_node import own_socket
 
@@ -136,14 +144,16 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
     if recheck:
         _show_check(out, api.check_upstream(source, target, token=token))
         return
-    hub = source.startswith(UPSTREAM)
-    if hub and upstream.claimed:
+    if source.startswith("https://"):
+        source, upstream = _of_url(source, upstream)
+    named = is_upstream(source)
+    if named and upstream.claimed:
         raise click.UsageError("--from is for a folder only")
-    if not hub and not Path(source).is_dir():
-        raise click.UsageError(f"{source!r} is neither hf:org/name nor a folder")
+    if not named and not Path(source).is_dir():
+        raise click.UsageError(f"{source!r} is neither hf:org/name, https://host/name nor a folder")
     with follow(out, "importing") as on_event:
         done = api.import_upstream(
-            source if hub else Path(source),
+            source if named else Path(source),
             target,
             endpoint=upstream.endpoint,
             hosts=upstream.hosts,
@@ -153,6 +163,15 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
             on_event=on_event,
         )
     _show(out, done)
+
+
+def _of_url(url: str, options: UpstreamOptions) -> tuple[str, UpstreamOptions]:
+    """`https:HOST/NAME` with its endpoint, from the URL of the folder that has the list."""
+    if options.endpoint:
+        raise click.UsageError("a URL names its endpoint: omit --endpoint")
+    endpoint, _, name = url.rstrip("/").rpartition("/")
+    host = urlsplit(url).netloc.partition(":")[0].lower()
+    return f"{LISTED}{host}/{name}", replace(options, endpoint=endpoint)
 
 
 def _show(out: Output, done: Imported) -> None:
@@ -165,7 +184,7 @@ def _show(out: Output, done: Imported) -> None:
         "equal",
         observed.match_text + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed)),
     )
-    if matched.pointers < matched.sha256:
+    if upstream.kind == HUB and matched.pointers < matched.sha256:
         out.warn(f"{matched.sha256 - matched.pointers} LFS pointers differ from the upstream's list; the bytes do not")
     out.fact(
         "not checked", "; ".join(UNCHECKED[check] for check in observed.unchecked) or "nothing; every check was made"

@@ -26,7 +26,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, Reference
+from comity.trust.names import Reference, is_upstream
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import (
@@ -188,7 +188,7 @@ class Collector:
             repository, _, version = name.partition("@")
             self._want(Question("name", repository, version), MAX_NAMES, "names whose other claimants were asked for")
         for name in sorted({entry.statement.subjects[0].name for entry in about if _is_of(entry, OBSERVED)}):
-            if name.startswith(UPSTREAM) and (commit := _commit(name)) is not None:
+            if is_upstream(name) and (commit := _commit(name)) is not None:
                 self._want(commit, MAX_NAMES, "upstream commits that were asked for")
         self._want_parents([*own, *(entry for entry in about if _is_of(entry, DERIVED))])
 

@@ -5,6 +5,7 @@
     swiss-ai/apertus-8b@sha256:9f2c…       a name with a digest; the digest decides
     sha256:9f2c…                           the digest alone, also without `sha256:`
     hf:org/name@6c12…                      a commit of a Hugging Face Hub repository that nodes mirrored
+    https:host/name@6c12…                  a list of files at a web server that nodes mirrored
 
 Every form may start with `comity://`. Segments follow the Hub's rules, so that names are also valid on the Hub. A
 digest or an id has all its digits, or enough to know which one is meant:
@@ -40,6 +41,9 @@ _SPELLED: Final = re.compile(r"[A-Z2-7]{7}(?:-?[A-Z2-7]{7}){7}\Z")
 SCHEME: Final = "comity://"
 UPSTREAM: Final = "hf:"
 """Prefix of the names of Hugging Face Hub repositories."""
+LISTED: Final = "https:"
+"""Prefix of the names of lists of files at web servers; the namespace is the host."""
+ORIGINS: Final = (UPSTREAM, LISTED)
 _BARE = re.compile(r"(?:[0-9a-f]{64}|[A-Z2-7]{7}(?:-[A-Z2-7]{7}){7})\Z")
 _BARE_ABBREVIATION = re.compile(r"[0-9a-f]{8,63}\Z|[0-9a-f]{4,60}(?:…|\.\.\.)[0-9a-f]{0,60}\Z")
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")
@@ -158,6 +162,26 @@ def is_segment(text: str) -> bool:
     return True
 
 
+def origin_of(name: str) -> str:
+    """The origin with which a name starts, one of `ORIGINS`; empty for a name without one."""
+    return next((origin for origin in ORIGINS if name.startswith(origin)), "")
+
+
+def is_upstream(name: str) -> bool:
+    """Whether a name starts with the origin of an upstream."""
+    return bool(origin_of(name))
+
+
+def without_origin(name: str) -> str:
+    """`namespace/name` of a name that may start with an origin."""
+    return name.removeprefix(origin_of(name))
+
+
+def upstream_name(name: str) -> str:
+    """The name with its origin; a name without one is of the Hugging Face Hub."""
+    return name if is_upstream(name) else f"{UPSTREAM}{name}"
+
+
 def abbreviated(text: str) -> tuple[str | None, Abbreviation] | None:
     """Return the repository, if any, and the abbreviated digest of a reference as a user typed it. None if it has no
     digest, or all digits of it. Raises Malformed (BAD-ID) for too few digits, and for a bad repository."""
@@ -188,7 +212,7 @@ class Name:
     @classmethod
     def parse(cls, text: str) -> Name:
         reference = Reference.parse(text)
-        if reference.repository is None or reference.version is None or text.startswith((SCHEME, UPSTREAM)):
+        if reference.repository is None or reference.version is None or text.startswith((SCHEME, *ORIGINS)):
             raise Malformed(
                 f"{text[:200]!r} is not a full name", why="expected namespace/name@version", code="BAD-NAME"
             )
@@ -206,7 +230,7 @@ class Name:
 @frozen
 class Reference:
     """A parsed reference: a repository, a version, a digest; at least one is set. The name of an upstream repository
-    starts with its origin (`hf:`)."""
+    starts with its origin (`ORIGINS`)."""
 
     repository: str | None
     version: str | None
@@ -220,7 +244,7 @@ class Reference:
         if rest.startswith("sha256:") or _BARE.match(rest):
             return cls(None, None, parse_id(rest))
         repository, at, version = rest.partition("@")
-        namespace, slash, name = repository.removeprefix(UPSTREAM).partition("/")
+        namespace, slash, name = without_origin(repository).partition("/")
         if not slash:
             raise Malformed(
                 f"{text[:200]!r} is not an artifact reference",
@@ -236,13 +260,13 @@ class Reference:
 
     @property
     def local(self) -> str:
-        """The repository without its origin: `namespace/name`."""
+        """The repository without `hf:`. Other origins stay: their names are no names at a Hub."""
         return (self.repository or "").removeprefix(UPSTREAM)
 
     @property
     def mirrored(self) -> bool:
         """Whether this is a repository of an upstream."""
-        return (self.repository or "").startswith(UPSTREAM)
+        return is_upstream(self.repository or "")
 
     def __str__(self) -> str:
         tail = f"sha256:{self.digest}" if self.digest else self.version

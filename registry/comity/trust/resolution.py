@@ -31,7 +31,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import NotFound, PolicyNotMet
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomePosition
-from comity.trust.names import UPSTREAM, Reference
+from comity.trust.names import Reference, upstream_name
 from comity.trust.policy import Policy
 
 T = TypeVar("T")
@@ -141,7 +141,7 @@ def name_dispute(repository: str, claimants: Iterable[PublisherClaim], labels: M
 def claimant_label(claimant: PublisherClaim, repository: str, labels: Mapping[Digest, str]) -> str:
     """Return the label of a claimant: `Swiss AI [51aa…]`, `the mirror of hf:org/name`."""
     if claimant.publisher is None:
-        return f"the mirror of {UPSTREAM}{repository}"
+        return f"the mirror of {upstream_name(repository)}"
     label = labels.get(claimant.publisher, "")
     return f"{label} [{claimant.publisher}]" if label else short(claimant.publisher)
 

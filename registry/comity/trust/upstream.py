@@ -1,6 +1,9 @@
-"""Statements about upstream repositories (Hugging Face Hub), and their names.
+"""Statements about upstream repositories, and their names.
 
-    hf:org/name@6c12… (40)   a commit, whose bytes never change
+    hf:org/name@6c12… (40)     a commit of the Hugging Face Hub, whose bytes never change
+    https:host/name@6c12…      a list of files with their SHA-256 at a web server; the commit is computed from the list
+
+The host in the name of a list is the endpoint's, so that no observation claims a name of another host.
 
 With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
 them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
@@ -25,16 +28,17 @@ from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.names import LISTED, UPSTREAM, check_segment
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
 HUB: Final = "huggingface-hub"
+HTTPS_LIST: Final = "https-list"
+KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED}
+"""The kinds of upstreams, and the origin in the names of each."""
 MAX_ENDPOINT: Final = 300
 
-_ENDPOINT: Final = re.compile(
-    r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~%+-]+)*\Z"
-)
+_ENDPOINT: Final = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[A-Za-z0-9._~%+-]+)*\Z")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
 _REVISION: Final = re.compile(r"[!-~]{1,255}\Z")
 
@@ -71,14 +75,14 @@ def check_repository(text: str) -> str:
 
 @frozen
 class Upstream(JsonObject):
-    """A commit of a repository at a Hub. `endpoint` is the URL of the Hub, empty if no Hub was queried; `requested` is
-    the requested branch, tag or commit."""
+    """A commit of a repository at an upstream of one of `KINDS`. `endpoint` is its URL, empty if no Hub was queried;
+    `requested` is the requested branch, tag or commit."""
 
-    constants: ClassVar = {"kind": HUB}
     endpoint: Annotated[str, JsonText(least=0)]
     repository: str
     commit: str
     requested: str
+    kind: Annotated[str, JsonWord(tuple(KINDS))] = HUB
 
     def __post_init__(self) -> None:
         check_endpoint(self.endpoint)
@@ -87,18 +91,26 @@ class Upstream(JsonObject):
         check_revision(self.requested)
         if is_commit(self.requested) and self.requested != self.commit:
             raise Malformed("not an upstream", why="the commit is not the requested commit")
+        if self.kind != HUB and endpoint_host(self.endpoint) != self.repository.partition("/")[0]:
+            raise Malformed("not an upstream", why="the namespace is not the host of the endpoint")
 
     @property
     def name(self) -> str:
         """`hf:org/name@commit`."""
-        return f"{UPSTREAM}{self.repository}@{self.commit}"
+        return f"{KINDS[self.kind]}{self.repository}@{self.commit}"
+
+
+def endpoint_host(url: str) -> str:
+    """The host of an endpoint in lower case, without port; empty if `url` is none."""
+    found = _ENDPOINT.match(url)
+    return found[1].lower() if found else ""
 
 
 def check_endpoint(url: str) -> str:
     """Return `url` if it is empty, or `http[s]://host[:port][/path]` without credentials, query or trailing slash.
     Raises Malformed (BAD-ENDPOINT)."""
     found = _ENDPOINT.match(url)
-    if url and (found is None or len(url) > MAX_ENDPOINT or not 0 < int(found[1] or 1) < 65_536):
+    if url and (found is None or len(url) > MAX_ENDPOINT or not 0 < int(found[2] or 1) < 65_536):
         raise Malformed("not an endpoint", why="expected https://host[:port][/path]", code="BAD-ENDPOINT")
     return url
 

@@ -1,9 +1,10 @@
-"""Imports a repository of a Hub, with every check that was made on the way.
+"""Imports a repository of an upstream, with every check that was made on the way.
 
     listed_files  what is requested, what is listed, and comparing with it
     hub_api    which hosts a download may use and with which credentials; HTTP limits; listings of a commit
+    http_list  a list of files with digests at a web server
     download   one file: ranges, resumption, hashing
-    mirror     a whole commit into a folder, from a Hub or from a local folder
+    mirror     a whole commit into a folder, from an upstream or from a local folder
 
 Blocking: call from a thread. huggingface-hub's own download functions are not used: they do not hash, have no limits,
 and do not resume what another process began.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -24,6 +24,7 @@ from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
+from comity.trust.upstream import Upstream
 from comity.upstream.hub_api import (
     MAX_RETRY_AFTER,
     READ_TIMEOUT,
@@ -165,11 +166,16 @@ class Downloads:
     """Fetches files of one commit. Thread-safe: several files may be fetched at once."""
 
     def __init__(
-        self, allowed_hosts: AllowedHosts, repository: str, commit: str, timeouts: Timeouts, control: ImportControl
+        self,
+        allowed_hosts: AllowedHosts,
+        upstream: Upstream,
+        file_url: Callable[[Upstream, str], str],
+        timeouts: Timeouts,
+        control: ImportControl,
     ) -> None:
         self._allowed_hosts = allowed_hosts
-        self._repository = repository
-        self._commit = commit
+        self._upstream = upstream
+        self._file_url = file_url
         self._timeouts = timeouts
         self._control = control
         timeout = http_module().Timeout(timeouts.read_timeout)
@@ -272,7 +278,7 @@ class Downloads:
     @contextmanager
     def _open_response(self, listed: ListedFile, offset: int) -> Iterator[Any]:
         """Step (2)."""
-        url = self._allowed_hosts.file(self._repository, self._commit, listed.path)
+        url = self._file_url(self._upstream, listed.path)
         for _ in range(MAX_REDIRECTS):
             headers = self._allowed_hosts.headers(url) | ({"Range": f"bytes={offset}-"} if offset else {})
             with self._client.stream("GET", url, headers=headers) as response:
@@ -304,7 +310,7 @@ class Downloads:
         if status in (401, 403):
             code = response.headers.get("x-error-code", "")
             if code == "GatedRepo":
-                raise gated(self._repository, self._allowed_hosts.origin)
+                raise gated(self._upstream.repository, self._allowed_hosts.origin)
             why = f"{self._allowed_hosts.origin} answers {status}"
             raise Refused(
                 f"access to {listed.path} is denied", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED"
@@ -329,9 +335,10 @@ class Downloads:
         raise Malformed(f"{listed.path} is not usable", why=f"the upstream answers {status}", code="UPSTREAM-ANSWER")
 
     def _require_commit(self, listed: ListedFile, response: Any) -> None:
-        named = response.headers.get("x-repo-commit", self._commit)
-        if response.status_code < 400 and named != self._commit:
-            raise self._contradiction(listed, f"commit {self._commit} was requested, the answer is for {named[:60]!r}")
+        commit = self._upstream.commit
+        named = response.headers.get("x-repo-commit", commit)
+        if response.status_code < 400 and named != commit:
+            raise self._contradiction(listed, f"commit {commit} was requested, the answer is for {named[:60]!r}")
 
     def _note_tls(self, url: str, response: Any) -> None:
         if not url.startswith(self._allowed_hosts.endpoint):

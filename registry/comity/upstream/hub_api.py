@@ -89,10 +89,6 @@ class AllowedHosts:
     def origin(self) -> Origin:
         return Origin.of(self.endpoint)
 
-    def file(self, repository: str, commit: str, path: str) -> str:
-        """The URL of a file. Source: hub protocol, `/{id}/resolve/{revision}/{path}`."""
-        return f"{self.endpoint}/{repository}/resolve/{commit}/{quote(path)}"
-
     def redirect(self, source: str, location: str) -> str:
         """The URL that an answer of `source` leads to. Raises Untrusted (UPSTREAM-REDIRECT), Malformed."""
         if not location or len(location) > 8192 or not location.isascii() or not location.isprintable():
@@ -166,7 +162,7 @@ def http_module() -> Any:
     try:
         hub = importlib.import_module("huggingface_hub")
         module = sys.modules[type(hub.get_session()).__module__.partition(".")[0]]
-        hub.set_client_factory(lambda: _client(module))
+        hub.set_client_factory(lambda: guarded_client(module))
     except (ImportError, AttributeError) as error:
         hint = "pip install 'huggingface-hub>=1'"
         what = "this installation cannot import repositories"
@@ -191,7 +187,8 @@ def retry_after(headers: Any) -> float | None:
     return None
 
 
-def _client(module: Any) -> Any:
+def guarded_client(module: Any) -> Any:
+    """An HTTP client that sends requests only inside `guarded`. The caller closes it."""
     hooks = {"request": [_check_request], "response": [_check_response]}
     return module.Client(event_hooks=hooks, follow_redirects=True)
 
@@ -309,6 +306,10 @@ class HubApi:
             found = self._api().list_repo_tree(upstream.repository, revision=upstream.commit, recursive=True)
             return _checked(revision_info, found)
 
+    def file_url(self, upstream: Upstream, path: str) -> str:
+        """The URL of a file. Source: hub protocol, `/{id}/resolve/{revision}/{path}`."""
+        return f"{self._allowed_hosts.endpoint}/{upstream.repository}/resolve/{upstream.commit}/{quote(path)}"
+
     def _api(self) -> Any:
         http_module()
         from huggingface_hub import HfApi
@@ -333,7 +334,7 @@ class HubApi:
             except Malformed as error:
                 if error.hint:
                     raise
-                raise _not_importable(error, self._allowed_hosts) from error
+                raise not_importable(error, self._allowed_hosts) from error
             except (ComityError, RetryLater):
                 raise
             except Exception as error:  # an untrusted answer may raise any exception in the library
@@ -343,7 +344,7 @@ class HubApi:
         repository = check_repository(_text(info.id, "id"))
         commit = _text(info.sha, "sha")
         if not is_commit(commit) or (is_commit(wanted.revision) and commit != wanted.revision):
-            raise _unusable(f"it gives {commit[:60]!r} as the commit of {wanted}")
+            raise unusable(f"it gives {commit[:60]!r} as the commit of {wanted}")
         if info.private:
             hint = "publish the files that you may publish: comity publish --help"
             why = "mirrored files are public"
@@ -367,12 +368,12 @@ def _checked(revision_info: RevisionInfo, found: Any) -> RepositoryListing:
         if isinstance(item, RepoFile):
             file = _file(item)
             if file.path in files:
-                raise _unusable(f"it lists {file.path[:120]!r} twice")
+                raise unusable(f"it lists {file.path[:120]!r} twice")
             files[file.path] = file
         elif isinstance(item, RepoFolder):
             folders[_text(item.path, "path")] = _text(item.tree_id, "oid")
         if len(files) > MAX_FILES or len(folders) > MAX_FILES:
-            raise _unusable(f"it lists more than {MAX_FILES} files")
+            raise unusable(f"it lists more than {MAX_FILES} files")
     if not files:
         raise NotFound(
             f"{revision_info.upstream.name} has no files",
@@ -381,7 +382,7 @@ def _checked(revision_info: RevisionInfo, found: Any) -> RepositoryListing:
             code="EMPTY",
         )
     if sum(file.size for file in files.values()) > MAX_TOTAL:
-        raise _unusable(f"the files have more than {MAX_TOTAL} bytes")
+        raise unusable(f"the files have more than {MAX_TOTAL} bytes")
     # Check that a manifest may hold every path, and that no two paths collide on any file system.
     manifest = Manifest.of(FileEntry(file.path, file.size, _EMPTY) for file in files.values())
     return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), folders)
@@ -390,13 +391,13 @@ def _checked(revision_info: RevisionInfo, found: Any) -> RepositoryListing:
 def _file(item: Any) -> ListedFile:
     path, size = _text(item.path, "path"), item.size
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_TOTAL:
-        raise _unusable(f"{path[:120]!r} has an invalid size")
+        raise unusable(f"{path[:120]!r} has an invalid size")
     blob, xet = _text(item.blob_id, "oid"), item.xet_hash or ""
     lfs: Digest | None = None
     if item.lfs is not None:
         lfs = bare_digest(item.lfs.sha256)
         if item.lfs.size != size:
-            raise _unusable(f"it gives two sizes for {path[:120]!r}")
+            raise unusable(f"it gives two sizes for {path[:120]!r}")
     if not is_commit(blob):
         blob = ""
     return ListedFile(path, size, blob, lfs, xet if _plain(xet) else "")
@@ -408,16 +409,16 @@ def _plain(text: object) -> bool:
 
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
-        raise _unusable(f"{what!r} is not a string")
+        raise unusable(f"{what!r} is not a string")
     return value
 
 
-def _unusable(why: str) -> Malformed:
+def unusable(why: str) -> Malformed:
     hint = "try again later; if the error persists, report it to the operator of the endpoint"
     return Malformed("the upstream's answer is not usable", why=why, hint=hint, code="UPSTREAM-ANSWER")
 
 
-def _not_importable(error: Malformed, allowed_hosts: AllowedHosts) -> Malformed:
+def not_importable(error: Malformed, allowed_hosts: AllowedHosts) -> Malformed:
     """Translate an error of our own formats for the operator of an import."""
     what = f"{allowed_hosts.origin} lists files that cannot be imported"
     hint = "nothing was fetched; try another revision, or ask the repository's owner to rename the file"
@@ -431,13 +432,13 @@ def _translate_error(error: Exception, what: str, allowed_hosts: AllowedHosts) -
     origin = allowed_hosts.origin
     known: tuple[tuple[str, Callable[[], ComityError]], ...] = (
         ("GatedRepoError", lambda: gated(what, origin)),
-        ("DisabledRepoError", lambda: _access_denied(what, "the upstream disabled it")),
-        ("RevisionNotFoundError", lambda: _not_found(what, f"{origin} has no such revision")),
+        ("DisabledRepoError", lambda: access_denied(what, "the upstream disabled it")),
+        ("RevisionNotFoundError", lambda: not_found(what, f"{origin} has no such revision")),
         (
             "RepositoryNotFoundError",
-            lambda: _not_found(what, f"{origin} has no such repository, or it is not visible to us"),
+            lambda: not_found(what, f"{origin} has no such repository, or it is not visible to us"),
         ),
-        ("EntryNotFoundError", lambda: _not_found(what, f"{origin} has no such file")),
+        ("EntryNotFoundError", lambda: not_found(what, f"{origin} has no such file")),
     )
     for name, made in known:
         kind = getattr(errors, name, None)
@@ -445,12 +446,12 @@ def _translate_error(error: Exception, what: str, allowed_hosts: AllowedHosts) -
             return made()
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return _access_denied(what, f"{origin} answers {status}")
+        return access_denied(what, f"{origin} answers {status}")
     if status == 404:
-        return _not_found(what, f"{origin} answers 404")
+        return not_found(what, f"{origin} answers 404")
     if isinstance(error, http_module().TransportError):
         return unreachable(allowed_hosts, error)
-    return _unusable(f"{type(error).__name__}{f', status {status}' if status else ''}")
+    return unusable(f"{type(error).__name__}{f', status {status}' if status else ''}")
 
 
 def gated(what: str, origin: object) -> Refused:
@@ -470,10 +471,10 @@ def unreachable(allowed_hosts: AllowedHosts, error: Exception) -> Unavailable:
     return Unavailable(f"{allowed_hosts.origin} was not reached", why=why, hint=hint, code="UPSTREAM-UNREACHABLE")
 
 
-def _access_denied(what: str, why: str) -> Refused:
+def access_denied(what: str, why: str) -> Refused:
     return Refused(f"access to {what} is denied", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED")
 
 
-def _not_found(what: str, why: str) -> NotFound:
+def not_found(what: str, why: str) -> NotFound:
     hint = f"check the name; if it is already mirrored: comity import --recheck {what}"
     return NotFound(f"{what} was not found", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")

@@ -1,8 +1,9 @@
-"""What is requested of a Hub, what it lists, and comparing a mirrored commit with that, file by file.
+"""What is requested of an upstream, what it lists, and comparing a mirrored commit with that, file by file.
 
     hf:org/name              a repository of the Hugging Face Hub
     hf:org/name@main         the current commit of a branch or tag
     hf:org/name@6c12… (40)   a commit, whose bytes never change
+    https:host/name          the list of files at https://host/name; a commit is computed from its digests
 
 A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
 Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,
@@ -20,7 +21,7 @@ from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.names import UPSTREAM, check_segment, origin_of, without_origin
 from comity.trust.statement import MAX_OBJECT_BYTES
 from comity.trust.upstream import check_repository, check_revision
 
@@ -37,9 +38,10 @@ class UpstreamRequest:
 
     repository: str
     revision: str = "main"
+    origin: str = UPSTREAM
 
     def __post_init__(self) -> None:
-        if "/" in self.repository:
+        if "/" in self.repository or self.origin != UPSTREAM:
             check_repository(self.repository)
         else:
             check_segment(self.repository, "repository")
@@ -47,14 +49,16 @@ class UpstreamRequest:
 
     @classmethod
     def parse(cls, text: str) -> UpstreamRequest:
-        """`hf:org/name[@revision]`. Raises Malformed (BAD-NAME)."""
-        repository, at, revision = text.removeprefix(UPSTREAM).partition("@")
-        if not text.startswith(UPSTREAM):
-            raise Malformed(f"{text[:200]!r} is not an upstream", why="expected hf:org/name", code="BAD-NAME")
-        return cls(repository, revision if at else "main")
+        """`hf:org/name[@revision]`, or the same with another origin. Raises Malformed (BAD-NAME)."""
+        origin = origin_of(text)
+        if not origin:
+            why = "expected hf:org/name or https:host/name"
+            raise Malformed(f"{text[:200]!r} is not an upstream", why=why, code="BAD-NAME")
+        repository, at, revision = without_origin(text).partition("@")
+        return cls(repository, revision if at else "main", origin)
 
     def __str__(self) -> str:
-        return f"{UPSTREAM}{self.repository}@{self.revision}"
+        return f"{self.origin}{self.repository}@{self.revision}"
 
 
 @frozen

@@ -1,8 +1,8 @@
-"""Imports a whole commit into a folder, from a Hub or from a local folder.
+"""Imports a whole commit into a folder, from an upstream or from a local folder.
 
-From a Hub: the commit is pinned once and listed once, and several files are fetched at a time; the import is complete
-and compared, or fails. Files are named by their number in the listing, so that no untrusted name reaches this disk. A
-killed import is resumed by the next import of the same commit.
+From an upstream (`UpstreamSource`): the commit is pinned once and listed once, and several files are fetched at a time;
+the import is complete and compared, or fails. Files are named by their number in the listing, so that no untrusted name
+reaches this disk. A killed import is resumed by the next import of the same commit.
 
 From a local folder: the layout tells the origin.
 
@@ -24,16 +24,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.frozen import frozen
+from comity.trust.names import LISTED, UPSTREAM
 from comity.trust.upstream import Upstream, check_repository, is_commit
 from comity.upstream.download import CHUNK, NO_OBSERVER, Downloads, ImportControl, ImportObserver, Timeouts
+from comity.upstream.http_list import HttpList
 from comity.upstream.hub_api import (
+    HUB_ENDPOINT,
     MAX_RETRY_AFTER,
     MAX_TOTAL,
     AllowedHosts,
@@ -105,9 +108,37 @@ class _SharedControl(ImportControl):
             seconds -= MAX_WAIT_STEP
 
 
+class UpstreamSource(Protocol):
+    """An upstream of one kind: pins a revision, lists its files with the hashes that it gives, and names the URL of
+    each file, which `Downloads` reads from any offset. Blocking; every method raises as `HubApi` does."""
+
+    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
+        """What a revision resolves to now."""
+        ...
+
+    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
+        """Every file of a commit, with names, sizes and counts checked."""
+        ...
+
+    def file_url(self, upstream: Upstream, path: str) -> str:
+        """The URL of a file of a commit."""
+        ...
+
+
+def source_of(order: MirrorOrder) -> UpstreamSource:
+    """The upstream that an order names by its origin."""
+    kind = HttpList if order.wanted.origin == LISTED else HubApi
+    return kind(order.allowed_hosts, read_timeout=order.timeouts.read_timeout)
+
+
+def default_endpoint(wanted: UpstreamRequest) -> str:
+    """The endpoint of a request without one: the Hub, or the host that a name has."""
+    return f"https://{wanted.repository.partition('/')[0]}" if wanted.origin == LISTED else HUB_ENDPOINT
+
+
 def fetch_revision(order: MirrorOrder, control: ImportControl) -> RevisionInfo:
     """Resolve the wanted revision. Raises as `HubApi` does."""
-    api = HubApi(order.allowed_hosts, read_timeout=order.timeouts.read_timeout)
+    api = source_of(order)
     return _with_retries(order, control, lambda: api.revision_info(order.wanted))
 
 
@@ -121,7 +152,7 @@ def pin_revision(order: MirrorOrder, control: ImportControl) -> RevisionInfo:
 
 def list_repository(order: MirrorOrder, revision_info: RevisionInfo, control: ImportControl) -> RepositoryListing:
     """The listing of a commit. Raises as `HubApi` does."""
-    api = HubApi(order.allowed_hosts, read_timeout=order.timeouts.read_timeout)
+    api = source_of(order)
     return _with_retries(order, control, lambda: api.listing(revision_info))
 
 
@@ -146,7 +177,7 @@ def fetch_repository(
         require_space(folder, listing, paths, reserve_bytes)
     observer.on_listing(listing, paths)
     shared_control = _SharedControl(control)
-    downloads = Downloads(order.allowed_hosts, upstream.repository, upstream.commit, order.timeouts, shared_control)
+    downloads = Downloads(order.allowed_hosts, upstream, source_of(order).file_url, order.timeouts, shared_control)
     try:
         observations = _fetch_all(downloads, listing.files, paths, shared_control, observer)
     finally:
@@ -257,6 +288,10 @@ def recognise_folder(folder: Path, named: UpstreamRequest | None) -> LocalFolder
 
     Raises NotFound, Malformed (BAD-PATH, NOT-A-FILE, WHICH-UPSTREAM), Conflict if layout and `named` disagree.
     """
+    if named is not None and named.origin != UPSTREAM:
+        why = "an import from a folder asks no upstream, and this name is computed from a list"
+        hint = "import it from its endpoint, or publish the folder: comity publish --help"
+        raise Malformed(f"a folder cannot be {named}", why=why, hint=hint, code="WHICH-UPSTREAM")
     with disk_errors(f"{folder} was not read"):
         if not folder.is_dir():
             why = "it must be on the node's machine, and the node must be able to read it"

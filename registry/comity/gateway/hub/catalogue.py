@@ -57,7 +57,7 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.evidence import entry_weight
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import named_homes
-from comity.trust.names import UPSTREAM, Reference, check_segment
+from comity.trust.names import UPSTREAM, Reference, check_segment, is_upstream, origin_of
 from comity.trust.resolution import (
     MIRROR,
     Candidate,
@@ -564,7 +564,7 @@ def _with_words(ledger: Ledger, words: Sequence[str], after: str, within: Sequen
             yield from names if _is_within(part, part) else itertools.takewhile(functools.partial(eq, part), names)
         return
     for name in sorted({name.removeprefix(UPSTREAM) for name in rare}):
-        if name > after and any(name == part or _is_within(name, part) for part in within):
+        if name > after and not is_upstream(name) and any(name == part or _is_within(name, part) for part in within):
             yield name
 
 
@@ -573,12 +573,16 @@ def _in_turn(ledger: Ledger, words: Sequence[str], after: str) -> Iterator[str]:
     rare = ledger.proven.names_with(words, MAX_RARE)
     if rare is None:
         while page := ledger.proven.names_in_turn(after, PAGE):
-            yield from page
+            yield from (name for name in page if not is_upstream(name))
             after = page[-1]
         return
     places = ledger.proven.name_places([*{name.removeprefix(UPSTREAM) for name in rare}, *([after] if after else [])])
     first = places.get(after, (-1, ""))
-    yield from (name for place, name in sorted((place, name) for name, place in places.items()) if place > first)
+    yield from (
+        name
+        for place, name in sorted((place, name) for name, place in places.items())
+        if place > first and not is_upstream(name)
+    )
 
 
 def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
@@ -592,12 +596,15 @@ def _all(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
 
 
 def _published(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:
-    """Yield names that are not of an upstream; those are contiguous in the order and skipped at once."""
-    for name in _named(ledger, after, prefix):
-        if name.startswith(UPSTREAM):
-            yield from _named(ledger, UPSTREAM + LAST, prefix)
-            return
-        yield name
+    """Yield names that are not of an upstream; those of one origin are contiguous in the order and skipped at once."""
+    skipped = True
+    while skipped:
+        skipped = False
+        for name in _named(ledger, after, prefix):
+            if origin := origin_of(name):
+                after, skipped = origin + LAST, True
+                break
+            yield name
 
 
 def _named(ledger: Ledger, after: str, prefix: str) -> Iterator[str]:

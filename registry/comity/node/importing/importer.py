@@ -46,10 +46,22 @@ from comity.trust.frozen import frozen
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Author, Entry, SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
-from comity.trust.upstream import FETCHED, Changed, Conditions, Gone, Matched, Observed, Obtained, Upstream, is_commit
+from comity.trust.upstream import (
+    FETCHED,
+    HUB,
+    KINDS,
+    Changed,
+    Conditions,
+    Gone,
+    Matched,
+    Observed,
+    Obtained,
+    Upstream,
+    is_commit,
+)
 from comity.upstream import mirror
 from comity.upstream.download import ImportControl, ImportObserver, NoImportObserver
-from comity.upstream.hub_api import HUB_ENDPOINT, AllowedHosts, RepositoryListing, RevisionInfo
+from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
 from comity.upstream.listed_files import UpstreamRequest, encode_observations, matching_folders
 from comity.upstream.mirror import MirrorOrder, MirrorResult, copy_folder, recognise_folder
 from comity.wire.access import Caller
@@ -81,7 +93,7 @@ def describe(
     node: Digest, result: MirrorResult, layouts: Sequence[PieceLayout], details: ImportDetails, ended: int
 ) -> tuple[Observed, dict[Digest, bytes]]:
     """The statement, and every side object that it names. Blocking: reads card and licence."""
-    listing = result.listing
+    listing, upstream = result.listing, result.listing.revision_info.upstream
     manifest = Manifest.of(seen.entry for seen in result.observations)
     paths = [seen.entry.path for seen in result.observations]
     index = PieceIndex(tuple(zip(paths, layouts, strict=True)))
@@ -100,14 +112,20 @@ def describe(
     )
     observed = Observed(
         by=node,
-        upstream=listing.revision_info.upstream,
+        upstream=upstream,
         artifact=manifest.digest,
         manifest=documents[0],
         pieces=documents[1],
         files=documents[2],
         matched=_matched(result),
         unchecked=tuple(_unchecked(result, details)),
-        obtained=Obtained(details.how, details.begun, max(details.begun, ended), _tool(details), result.tls),
+        obtained=Obtained(
+            details.how,
+            details.begun,
+            max(details.begun, ended),
+            _tool(upstream, details),
+            result.tls,
+        ),
         conditions=conditions,
     )
     kept = [*bodies, *(text for text in (card, licence, details.terms) if text)]
@@ -128,7 +146,8 @@ def _matched(result: MirrorResult) -> Matched:
 
 
 def _unchecked(result: MirrorResult, details: ImportDetails) -> Iterator[str]:
-    yield "commit"
+    if result.listing.revision_info.upstream.kind == HUB:  # the commit of a list is computed from it
+        yield "commit"
     yield "author"
     if details.how != FETCHED:
         yield "upstream"
@@ -146,8 +165,9 @@ def _first(result: MirrorResult, wanted: Callable[[str], bool]) -> bytes | None:
     return None
 
 
-def _tool(details: ImportDetails) -> str:
-    library = f", huggingface-hub {metadata.version('huggingface-hub')}" if details.how == FETCHED else ""
+def _tool(upstream: Upstream, details: ImportDetails) -> str:
+    asked = details.how == FETCHED and upstream.kind == HUB
+    library = f", huggingface-hub {metadata.version('huggingface-hub')}" if asked else ""
     return f"comity {comity.__version__}{library}"
 
 
@@ -333,9 +353,11 @@ def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
         _commit(observed, token, upstream.commit)
     except NotFound:
         try:
-            _commit(observed, token, "main")
+            current = _commit(observed, token, "main")
         except (NotFound, Refused):
             return gone("repository")
+        if upstream.kind != HUB:  # a server has one list at a time
+            return Changed(observed.by, upstream, observed.artifact, current, now)
         return gone("commit")
     except Refused:
         return gone("access")
@@ -349,7 +371,7 @@ def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
 
 
 def _commit(observed: Observed, token: str, revision: str) -> str:
-    wanted = UpstreamRequest(observed.upstream.repository, revision)
+    wanted = UpstreamRequest(observed.upstream.repository, revision, KINDS[observed.upstream.kind])
     order = MirrorOrder(wanted, AllowedHosts.to(observed.upstream.endpoint, (), token))
     return mirror.fetch_revision(order, ImportCounter()).upstream.commit
 
@@ -443,8 +465,9 @@ class Importer:
     ) -> ImportDone:
         if order.folder:
             return await self._import_folder(order, counter, started)
-        hosts = AllowedHosts.to(order.endpoint or HUB_ENDPOINT, order.hosts, order.token)
-        wanted = MirrorOrder(UpstreamRequest.parse(order.name), hosts, order.terms)
+        requested = UpstreamRequest.parse(order.name)
+        hosts = AllowedHosts.to(order.endpoint or mirror.default_endpoint(requested), order.hosts, order.token)
+        wanted = MirrorOrder(requested, hosts, order.terms)
         revision_info = await self.pin(wanted, counter)
         return await self.mirror(wanted, revision_info, counter, _StartAnnouncer(asyncio.get_running_loop(), started))
 

@@ -25,7 +25,7 @@ from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, 
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM, check_segment
+from comity.trust.names import UPSTREAM, check_segment, is_upstream, upstream_name
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, NODE_RECORD, PROVING_PREDICATES
 from comity.wire import limits
@@ -374,7 +374,7 @@ class StatementAnswer:
         """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
         if publisher is not None:
             return (publisher,)
-        if name.startswith(UPSTREAM):
+        if is_upstream(name):
             return (None,)
         nodes = self._view.nodes
         first = first_claimants(self._proven, nodes, name, CLAIMANTS, precedence)
@@ -386,7 +386,7 @@ class StatementAnswer:
     ) -> Page[ProvenPublication]:
         if claimant is not None:
             return self._proven.publications(name, claimant, version, most)
-        upstream, nodes = f"{UPSTREAM}{name.removeprefix(UPSTREAM)}", self._view.nodes
+        upstream, nodes = upstream_name(name), self._view.nodes
         share = max(1, most // max(1, len(nodes)))
         answer = self._proven.observations(upstream, nodes, version, share)
         return Page(tuple(sorted(answer.found, key=lambda found: found.number)), answer.limited)

@@ -1,0 +1,194 @@
+"""Reads a list of files with their SHA-256 at a web server, as an upstream.
+
+    ENDPOINT/NAME/.comity/manifest.json   the manifest of a folder that `comity pull` made: paths, sizes and SHA-256
+    ENDPOINT/NAME/SHA256SUMS              else what `sha256sum` writes; the size of each file is asked for by HEAD
+
+The files are beside the list, under their paths in it. A server has one list at a time and no branches. The commit of a
+list is the first 40 hex digits of the SHA-256 of its paths and digests, so it names exactly these bytes wherever they
+are served, and a list that was changed since has another commit. All answers come through `guarded`: from the endpoint
+only, bounded in bytes and time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import quote
+
+from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
+from comity.trust.encoding import Digest, canonical, sha256
+from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.trust.upstream import HTTPS_LIST, Upstream, endpoint_host, is_commit
+from comity.upstream.hub_api import (
+    MAX_CALL_SECONDS,
+    MAX_RESPONSE_BYTES,
+    MAX_TOTAL,
+    AllowedHosts,
+    RepositoryListing,
+    RetryLater,
+    RevisionInfo,
+    access_denied,
+    guarded,
+    guarded_client,
+    http_module,
+    not_found,
+    not_importable,
+    unreachable,
+    unusable,
+)
+from comity.upstream.listed_files import ListedFile, UpstreamRequest
+
+MAIN: Final = "main"
+MANIFEST: Final = ".comity/manifest.json"
+CHECKSUMS: Final = "SHA256SUMS"
+_LINE: Final = re.compile(r"([0-9A-Fa-f]{64}) [ *](?:\./)?(.{1,1024})\Z")
+_SIZE: Final = re.compile(r"[0-9]{1,15}\Z")
+
+
+def parse_checksums(data: bytes) -> dict[str, Digest]:
+    """The paths and SHA-256 in the output of `sha256sum`. Empty lines and lines that begin with `#` are ignored.
+
+    Raises Malformed (UPSTREAM-ANSWER): a line of another form, such as one with an escaped name, a path twice, or more
+    than `MAX_FILES` files.
+    """
+    try:
+        lines = data.decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise unusable(f"{CHECKSUMS} is not UTF-8") from error
+    found: dict[str, Digest] = {}
+    for number, line in enumerate((line.removesuffix("\r") for line in lines), 1):
+        if not line or line.startswith("#"):
+            continue
+        match = _LINE.match(line)
+        if match is None:
+            raise unusable(f"line {number} of {CHECKSUMS} is not a SHA-256, two spaces and a path")
+        if match[2] in found:
+            raise unusable(f"{CHECKSUMS} lists {match[2][:120]!r} twice")
+        found[match[2]] = Digest(match[1].lower())
+        if len(found) > MAX_FILES:
+            raise unusable(f"{CHECKSUMS} lists more than {MAX_FILES} files")
+    return found
+
+
+def list_commit(digests: dict[str, Digest]) -> str:
+    """The commit of a list: 40 hex digits that follow from its paths and SHA-256 alone."""
+    return sha256(canonical({"schema": "comity/list/v1", "files": dict(sorted(digests.items()))}))[:40]
+
+
+class HttpList:
+    """Reads lists below one endpoint. Blocking; raises as `HubApi` does."""
+
+    def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
+        self._allowed_hosts = allowed_hosts
+        self._read_timeout = read_timeout
+
+    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
+        """The commit of the list that the server has now."""
+        host = endpoint_host(self._allowed_hosts.endpoint)
+        if wanted.repository.partition("/")[0] != host:
+            hint = f"comity import https:{host}/{wanted.repository.partition('/')[2]} --endpoint URL"
+            raise Malformed(
+                f"{wanted} is not at {self._allowed_hosts.endpoint}",
+                why="the name of a list begins with the host of its endpoint, in lower case",
+                hint=hint,
+                code="BAD-NAME",
+            )
+        with self._requests() as ask:
+            commit = list_commit(_Reader(ask, self._base(wanted.repository), self._allowed_hosts).digests())
+        if wanted.revision not in (MAIN, commit):
+            kind = "commit" if is_commit(wanted.revision) else "branch or tag"
+            raise not_found(f"{wanted}", f"{self._allowed_hosts.origin} has one list, {commit}, and no such {kind}")
+        upstream = Upstream(self._allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, HTTPS_LIST)
+        return RevisionInfo(upstream, "", "")
+
+    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
+        """The files of the pinned list. Raises NotFound if the server has another one meanwhile."""
+        upstream = revision_info.upstream
+        with self._requests() as ask:
+            reader = _Reader(ask, self._base(upstream.repository), self._allowed_hosts)
+            digests = reader.digests()
+            if list_commit(digests) != upstream.commit:
+                raise not_found(upstream.name, "the list was replaced while it was read")
+            entries = [FileEntry(path, reader.size(path), digest) for path, digest in digests.items()]
+            manifest = Manifest.of(entries)
+        if manifest.size > MAX_TOTAL:
+            raise unusable(f"the files have more than {MAX_TOTAL} bytes")
+        files = tuple(ListedFile(entry.path, entry.size, "", entry.sha256) for entry in manifest.files)
+        return RepositoryListing(revision_info, files, {})
+
+    def file_url(self, upstream: Upstream, path: str) -> str:
+        """The URL of a file."""
+        return self._base(upstream.repository) + quote(path)
+
+    def _base(self, repository: str) -> str:
+        return f"{self._allowed_hosts.endpoint}/{quote(repository.partition('/')[2])}/"
+
+    @contextmanager
+    def _requests(self) -> Iterator[Callable[[str, str], Any]]:
+        """What sends a request, by method and URL, and reads the answer."""
+        module, hosts = http_module(), self._allowed_hosts
+        limits = {"seconds": MAX_CALL_SECONDS, "size": MAX_RESPONSE_BYTES, "read_timeout": self._read_timeout}
+        with guarded(hosts.origin, **limits), guarded_client(module) as client:  # type: ignore[arg-type]
+            try:
+                yield lambda method, url: client.request(method, url, headers=hosts.headers(url))
+            except Malformed as error:
+                if error.hint:
+                    raise
+                raise not_importable(error, hosts) from error
+            except (ComityError, RetryLater):
+                raise
+            except module.TransportError as error:
+                raise unreachable(hosts, error) from error
+            except Exception as error:  # an untrusted answer may raise any exception in the library
+                raise unusable(type(error).__name__) from error
+
+
+class _Reader:
+    """Reads one list, and what it does not say about its files."""
+
+    def __init__(self, ask: Callable[[str, str], Any], base: str, allowed_hosts: AllowedHosts) -> None:
+        self._ask = ask
+        self._base = base
+        self._origin = allowed_hosts.origin
+        self._sizes: dict[str, int] = {}
+
+    def digests(self) -> dict[str, Digest]:
+        """The paths and SHA-256 of the list. Raises NotFound (UPSTREAM-NOT-FOUND, EMPTY), Malformed."""
+        answer = self._answer("GET", MANIFEST)
+        if answer is not None:
+            manifest = Manifest.parse(answer.content)
+            self._sizes = {entry.path: entry.size for entry in manifest.files}
+            return {entry.path: entry.sha256 for entry in manifest.files}
+        answer = self._answer("GET", CHECKSUMS)
+        if answer is None:
+            raise not_found(self._base, f"{self._origin} has neither {MANIFEST} nor {CHECKSUMS} there")
+        if not (found := parse_checksums(answer.content)):
+            raise NotFound(f"{self._base}{CHECKSUMS} lists no files", why="there is nothing to mirror", code="EMPTY")
+        # Check that a manifest may hold every path, before any of them is requested.
+        Manifest.of(FileEntry(path, 0, digest) for path, digest in found.items())
+        return found
+
+    def size(self, path: str) -> int:
+        """The size of a listed file: from the manifest, else as the server says."""
+        if path in self._sizes:
+            return self._sizes[path]
+        answer = self._answer("HEAD", path)
+        if answer is None:
+            raise not_found(f"{self._base}{quote(path)}", f"{self._origin} lists the file and has it not")
+        given = str(answer.headers.get("content-length", ""))
+        if not _SIZE.match(given):
+            raise unusable(f"it does not say how large {path[:120]!r} is")
+        return int(given)
+
+    def _answer(self, method: str, path: str) -> Any:
+        """The answer; None if the server has no such file."""
+        answer = self._ask(method, self._base + quote(path))
+        if answer.status_code in (404, 410):
+            return None
+        if answer.status_code in (401, 403):
+            raise access_denied(self._base, f"{self._origin} answers {answer.status_code}")
+        if answer.status_code != 200:
+            raise unusable(f"it answers {answer.status_code} for {path[:120]!r}")
+        return answer
