@@ -365,7 +365,7 @@ def test_a_list_at_a_web_server_is_mirrored_found_pulled_and_checked_again(runni
             socket = str(running.home(number).socket)
             return running.client.import_upstream("https:127.0.0.1/listed", socket, endpoint=site.url)
 
-        said = [mirror(number).observed for number in (0, 1)][0]
+        said, _ = mirror(0).observed, mirror(1)
         assert (said.upstream.endpoint, said.unchecked) == (site.url, ("author", "tls"))
         assert (said.matched.sha256, said.matched.files) == (1, 1)
         name = said.upstream.name
