@@ -43,6 +43,8 @@ from comity.upstream.listed_files import ListedFile, UpstreamRequest
 MAIN: Final = "main"
 MANIFEST: Final = ".comity/manifest.json"
 CHECKSUMS: Final = "SHA256SUMS"
+MAX_ASKED: Final = 10_000
+"""Files of `SHA256SUMS` whose sizes are asked for, one by one; a longer list needs the manifest, which has sizes."""
 _LINE: Final = re.compile(r"([0-9A-Fa-f]{64}) [ *](?:\./)?(.{1,1024})\Z")
 _SIZE: Final = re.compile(r"[0-9]{1,15}\Z")
 
@@ -166,6 +168,13 @@ class _Reader:
             raise not_found(self._base, f"{self._origin} has neither {MANIFEST} nor {CHECKSUMS} there")
         if not (found := parse_checksums(answer.content)):
             raise NotFound(f"{self._base}{CHECKSUMS} lists no files", why="there is nothing to mirror", code="EMPTY")
+        if len(found) > MAX_ASKED:
+            raise Malformed(
+                f"{self._origin} lists more than {MAX_ASKED} files without their sizes",
+                why=f"{CHECKSUMS} has no sizes, and each of them is one request",
+                hint=f"ask its owner to put {MANIFEST} beside it: a folder of `comity pull` has one",
+                code="TOO-MANY-FILES",
+            )
         # Check that a manifest may hold every path, before any of them is requested.
         Manifest.of(FileEntry(path, 0, digest) for path, digest in found.items())
         return found

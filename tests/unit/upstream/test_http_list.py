@@ -174,7 +174,7 @@ def test_another_form_of_a_list_is_refused(text: str) -> None:
 
 def test_what_sha256sum_writes_is_read() -> None:
     one, two = (Digest(hashlib.sha256(data).hexdigest()) for data in (b"1", b"2"))
-    text = f"# made by hand\n{one}  ./a b\r\n\n{two.upper()} *sub/c\n"
+    text = f"# by hand\n{one}  ./a b\r\n\n{two.upper()} *sub/c\n"
     assert parse_checksums(text.encode()) == {"a b": one, "sub/c": two}
     assert list_commit({"a": one, "b": two}) == list_commit({"b": two, "a": one}) != list_commit({"a": two, "b": one})
     with pytest.raises(Malformed):
@@ -188,6 +188,15 @@ def test_a_path_out_of_the_folder_is_refused_before_a_file_is_requested(site: Fi
         HttpList(AllowedHosts.to(site.url), read_timeout=5).revision_info(NAME)
     assert caught.value.code == "BAD-PATH"
     assert {method for method, _ in site.asked} == {"GET"}
+
+
+def test_a_long_list_without_sizes_is_refused_without_a_request_for_each_file(
+    site: FileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("comity.upstream.http_list.MAX_ASKED", 1)
+    with pytest.raises(ComityError) as caught:
+        HttpList(AllowedHosts.to(site.url), read_timeout=5).revision_info(NAME)
+    assert (caught.value.code, {method for method, _ in site.asked}) == ("TOO-MANY-FILES", {"GET"})
 
 
 def test_a_mirrored_list_is_a_reference_like_any_other() -> None:
