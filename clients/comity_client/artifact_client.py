@@ -6,12 +6,12 @@ costs more than such a look (`tests/unit/comity_cli/test_light_commands.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from comity.trust.errors import Unavailable
+from comity.trust.errors import Refused, Unavailable
 from comity.trust.evidence import Evidence, EvidenceReader, Verdict
 from comity.trust.policy import Policy, SafetyRule
 from comity.trust.verify import verify
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
     from comity_client.signature_files import FileSignature
 
 
+MAX_BASES: Final = 8
+"""Bases of one artifact, and theirs, that follow it."""
+
+
 class ArtifactClient(TrustClient):
     """Looks at artifacts at nodes and on this machine. Nothing here is logged at a node."""
 
@@ -79,6 +83,38 @@ class ArtifactClient(TrustClient):
             return pull(self._pull_context(session, reference, policy, on_event), order)
 
         return self._user.run(work, on_event, ahead=True)
+
+    def pull_bases(
+        self,
+        pulled: Pulled,
+        *,
+        to: Path | None = None,
+        hub_cache: Path | None = None,
+        policy: Policy | None = None,
+        on_event: OnEvent = ignore_event,
+    ) -> Iterator[Pulled]:
+        """Fetch what a pulled artifact needs beside it, and verify each by itself: the bases that its publisher names
+        by digest, then theirs. Each is one pull, which raises as `pull` does; those before it stay.
+
+        Args:
+            to: the folder of the artifact. Its bases are beside it: `DIR-base`, then `DIR-base-2`, and so on.
+
+        Raises Refused (TOO-MANY-BASES).
+        """
+        waiting, known = [pulled], {pulled.artifact}
+        while waiting:
+            for parent in waiting.pop(0).bases.named:
+                if parent.digest is None or parent.digest in known:
+                    continue
+                if len(known) > MAX_BASES:
+                    why = f"an artifact of which {MAX_BASES} others are bases names more"
+                    raise Refused(f"{parent.name} is not pulled", why=why, code="TOO-MANY-BASES")
+                number, reference = len(known), f"sha256:{parent.digest}"
+                beside = to.with_name(f"{to.name}-base" + (f"-{number}" if number > 1 else "")) if to else None
+                base = self.pull(reference, to=beside, hub_cache=hub_cache, policy=policy, on_event=on_event)
+                known.add(parent.digest)
+                waiting.append(base)
+                yield base
 
     def plan_pull(
         self,

@@ -28,6 +28,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, NotFound, Refused, Untrusted
 from comity.trust.names import Name, Reference
 from comity.trust.statement import Entry, SideObject, parse_entry
+from comity.trust.statement_kinds import ARTIFACT_KIND
 from comity.trust.statements import Licence, Published
 from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import log_verifier_key
@@ -211,7 +212,10 @@ class FakeNode:
         start = int(cursor or 0)
         page = hits[start : start + (limit or 50)]
         more = start + len(page)
-        return SearchPage(tuple(page), str(more) if more < len(hits) else "")
+        found = {parse_entry(located.line).statement.subject for located in page}
+        kinds = [item for item in self._entries() if item[1].statement.predicate == ARTIFACT_KIND]
+        said = tuple(located for located, entry in kinds if entry.statement.subject in found)
+        return SearchPage(tuple(page), str(more) if more < len(hits) else "", said)
 
     async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
         await self._answering()

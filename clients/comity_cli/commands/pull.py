@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from comity.trust.encoding import Digest
+from comity.trust.errors import ComityError
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 
@@ -23,7 +24,24 @@ from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity_client.cache_basis import CacheBasis
+    from comity_client.pull.order import Pulled
     from comity_client.pull.pull import PullPlan
+
+
+@frozen
+class PulledBase:
+    """A base of the artifact, verified by itself. `exit_status` of its verdict."""
+
+    title: str
+    artifact: Digest
+    folder: Path
+    files: int
+    bytes: int
+    exit_status: int
+
+    @classmethod
+    def of(cls, base: Pulled) -> PulledBase:
+        return cls(base.title, base.artifact, base.folder, base.files, base.bytes, base.verdict.exit_status)
 
 
 @document("pull")
@@ -31,7 +49,8 @@ class PullDocument:
     """A pull, as `comity pull --json` prints it.
 
     `by_node`: bytes from each node. `cache`: no node gave it, and the copy here, verified again, is the answer;
-    `answered`: nodes answered, and none of them knows it.
+    `answered`: nodes answered, and none of them knows it. `bases`: what `--with-base` pulled beside it;
+    `bases_without_digest`: the names of those that it left out, because its publisher names no digest.
     """
 
     title: str
@@ -44,6 +63,8 @@ class PullDocument:
     alarms: tuple[str, ...]
     cache: CacheBasis | None
     verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
+    bases: tuple[PulledBase, ...]
+    bases_without_digest: tuple[str, ...]
 
 
 @frozen
@@ -77,6 +98,7 @@ class PullPlanDocument:
     "comity pull swiss-ai/apertus-8b@v1",
     "comity pull swiss-ai/apertus-8b --out ./apertus-8b --include '*.safetensors'",
     "comity pull sha256:9f2c… --policy ministry.toml --json",
+    "comity pull inst/tuned@v1 --with-base --out ./tuned",
 )
 @click.command(cls=Command, name="pull", short_help="Fetch an artifact from all reachable nodes, and verify it.")
 @click.argument("reference", metavar="REF")
@@ -85,6 +107,7 @@ class PullPlanDocument:
 @click.option("--include", multiple=True, metavar="PATTERN", help="Only matching files; exit status 8, partial.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Not the matching files; exit status 8, partial.")
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched, and where to; write nothing.")
+@click.option("--with-base", is_flag=True, help="Also pull the base of an adapter: into DIR-base, or into the cache.")
 @click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
 def command(
     reference: str,
@@ -93,13 +116,17 @@ def command(
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     dry_run: bool,
+    with_base: bool,
     policy: Path | None,
 ) -> int:
     """Fetch REF in parallel from all nodes that have it, verify every piece and file, check the evidence by the
     policy, and write it read-only into a Hugging Face cache or a folder. Run it again to continue after an
-    interruption."""
+    interruption. With --with-base, each base that its publisher names by digest is pulled and verified by itself; the
+    exit status is the highest one."""
     if to is not None and hub_cache is not None:
         raise click.UsageError("give --out or --hub-cache, not both")
+    if with_base and dry_run:
+        raise click.UsageError("give --with-base or --dry-run, not both: a dry run is of one artifact")
     out, began = output(), time.monotonic()
     with follow(out, "pulling") as on_event, connected_client() as api:
         chosen = api.policy(policy) if policy else None
@@ -114,6 +141,8 @@ def command(
             _show_plan(out, api.plan_pull(reference, **what, on_event=on_event))
             return 0
         pulled = api.pull(reference, **what, on_event=on_event)
+        places: dict[str, Any] = {"to": to, "hub_cache": hub_cache, "policy": chosen}
+        bases, failure = _all_until_failure(api.pull_bases(pulled, **places, on_event=on_event) if with_base else ())
     sources = sorted(pulled.tally.by_node.items(), key=lambda item: -item[1])
     verdict = pulled.verdict
     if pulled.cache is not None:
@@ -128,6 +157,15 @@ def command(
     if reused:
         out.fact("not fetched", f"{size(reused)} were here already")
     out.fact("path", str(pulled.folder))
+    for base in bases:
+        out.done(f"base {base.title}: {plural(base.files, 'file')}, {size(base.bytes)}, verified by itself")
+        out.fact("path", str(base.folder))
+    for name in pulled.bases.unknown if with_base else ():
+        out.warn(f"{name} is its base, and its publisher names no digest of it, so it was not pulled")
+    if with_base and not pulled.bases.named and not pulled.bases.unknown:
+        out.fact("base", "its publisher names none")
+    if failure is not None:
+        raise failure
     out.answer(
         PullDocument(
             title=pulled.title,
@@ -140,10 +178,23 @@ def command(
             alarms=tuple(pulled.alarms),
             cache=pulled.cache,
             verdict=verdict.to_json(),
+            bases=tuple(map(PulledBase.of, bases)),
+            bases_without_digest=pulled.bases.unknown if with_base else (),
         )
     )
     out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache, policy))
-    return verdict.exit_status
+    return max(verdict.exit_status, *(base.verdict.exit_status for base in bases), 0)
+
+
+def _all_until_failure(pulls: Iterable[Pulled]) -> tuple[list[Pulled], ComityError | None]:
+    """What was pulled, and the error that ended it: what was pulled before it is placed and verified."""
+    found: list[Pulled] = []
+    try:
+        for pulled in pulls:
+            found.append(pulled)
+    except ComityError as error:
+        return found, error
+    return found, None
 
 
 def _next_step(title: str, folder: Path, to: Path | None, hub_cache: Path | None, policy: Path | None = None) -> str:

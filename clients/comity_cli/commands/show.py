@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.rules.artifact_kind import MODEL, kind_text
+from comity.rules.artifact_kind import MODEL, bases, kind_text
 from comity.trust.encoding import Digest, short
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import home_origin
@@ -209,11 +209,15 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
         out.fact("known since", known_text(_known_since(info)))
         if info.withdrawn:
             out.fact("withdrawn", "by its publisher")
+    needed: tuple[Parent, ...] = ()
     if info.current is not None:
         published = info.current.published
         out.fact("licence", f"{published.licence.spdx} (claimed by the publisher)")
+        needed = bases(info.kind, published.lineage).named
         for parent in published.lineage:
-            out.fact(parent.relation, f"of {parent.name} (claimed by the publisher)")
+            digest = f" sha256:{short(parent.digest)}" if parent.digest else ""
+            use = ", its base" if parent in needed else ""
+            out.fact(parent.relation, f"of {parent.name}{digest}{use} (claimed by the publisher)")
     for older in info.statements[1:]:
         out.fact("before", _older(older))
     for version in info.versions:
@@ -240,7 +244,7 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
         rows = _statements(info)
         out.table(("statement", "by", "known since", "logged at"), rows)
     out.answer(ArtifactDocument.of(info))
-    out.hint(f"comity pull {info.title}")
+    out.hint(f"comity pull {info.title}" + (" --with-base" if needed else ""))
 
 
 def _policy(file: Path | None) -> Policy | None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 
+from comity.rules.artifact_kind import Bases, bases, claimed_kind
 from comity.rules.cosigned_times import corroborated_time, newest_of_each
-from comity.trust.claims import ParsedClaims, read_claims
+from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import LAST_TIME, Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader
@@ -80,7 +81,16 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
         tally=BytesBySource(),
         alarms=(),
         cache=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
+        bases=needed_beside(stated, chosen.publication if chosen else None),
     )
+
+
+def needed_beside(claims: ParsedClaims, publication: Publication | None) -> Bases:
+    """What is needed beside an artifact, by the publication that counts and what its publisher states of the kind."""
+    if publication is None:
+        return Bases()
+    published = publication.published
+    return bases(claimed_kind(claims, published.by, published.artifact), published.lineage)
 
 
 def shown_before(

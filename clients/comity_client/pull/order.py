@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from comity.rules.artifact_kind import Bases
 from comity.transfer.limits import TransferLimits
 from comity.trust.encoding import Digest
 from comity.trust.evidence import Verdict
@@ -51,7 +52,7 @@ class PullContext:
 class Pulled:
     """Result of a pull. `folder` has the files by path. `here` counts bytes that were in place already; `alarms` are
     log contradictions found. The verdict of a partial pull has status 8. `cache`: no node answered, and the copy here,
-    verified again, is the answer."""
+    verified again, is the answer. `bases`: what its publisher names that is needed beside it."""
 
     title: str
     artifact: Digest
@@ -63,3 +64,4 @@ class Pulled:
     tally: BytesBySource
     alarms: tuple[str, ...]
     cache: CacheBasis | None = None
+    bases: Bases = Bases()

@@ -64,7 +64,7 @@ from comity_client.pull.fetch import (
     node_sources,
 )
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
-from comity_client.pull.offline import pulled_before
+from comity_client.pull.offline import needed_beside, pulled_before
 from comity_client.pull.order import PullContext, Pulled, PullOrder
 from comity_client.pull.small_files import SMALL_FILES, is_small
 from comity_client.session import RemoteNode
@@ -139,6 +139,7 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
         here=sum(entry.size for entry in found.wanted if entry.path in here),
         tally=fetching.tally,
         alarms=tuple(str(alarm) for alarm in found.alarms),
+        bases=needed_beside(found.evidence.claims, resolution.current),
     )
 
 
