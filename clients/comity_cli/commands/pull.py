@@ -15,7 +15,7 @@ from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
 
 from comity_cli import verdicts
-from comity_cli.command import Command, connected_client, examples, output
+from comity_cli.command import Command, connected_client, examples, options_as, output
 from comity_cli.document import document
 from comity_cli.files import FILE, NEW_FOLDER
 from comity_cli.following import follow, show_cache_basis
@@ -94,6 +94,19 @@ class PullPlanDocument:
     begun_bytes: int
 
 
+@frozen
+class PullOptions:
+    """Where an artifact goes, which files and which others are pulled, and by which policy."""
+
+    to: Path | None
+    hub_cache: Path | None
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    dry_run: bool
+    with_base: bool
+    policy: Path | None
+
+
 @examples(
     "comity pull swiss-ai/apertus-8b@v1",
     "comity pull swiss-ai/apertus-8b --out ./apertus-8b --include '*.safetensors'",
@@ -109,35 +122,28 @@ class PullPlanDocument:
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched, and where to; write nothing.")
 @click.option("--with-base", is_flag=True, help="Also pull the base of an adapter: into DIR-base, or into the cache.")
 @click.option("--policy", type=FILE, help="Verify with this policy (TOML).")
-def command(
-    reference: str,
-    to: Path | None,
-    hub_cache: Path | None,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
-    dry_run: bool,
-    with_base: bool,
-    policy: Path | None,
-) -> int:
+@options_as("options", PullOptions)
+def command(reference: str, options: PullOptions) -> int:
     """Fetch REF in parallel from all nodes that have it, verify every piece and file, check the evidence by the
     policy, and write it read-only into a Hugging Face cache or a folder. Run it again to continue after an
     interruption. With --with-base, each base that its publisher names by digest is pulled and verified by itself; the
     exit status is the highest one."""
+    to, hub_cache, with_base = options.to, options.hub_cache, options.with_base
     if to is not None and hub_cache is not None:
         raise click.UsageError("give --out or --hub-cache, not both")
-    if with_base and dry_run:
+    if with_base and options.dry_run:
         raise click.UsageError("give --with-base or --dry-run, not both: a dry run is of one artifact")
     out, began = output(), time.monotonic()
     with follow(out, "pulling") as on_event, connected_client() as api:
-        chosen = api.policy(policy) if policy else None
+        chosen = api.policy(options.policy) if options.policy else None
         what: dict[str, Any] = {
             "to": to,
             "hub_cache": hub_cache,
-            "include": include,
-            "exclude": exclude,
+            "include": options.include,
+            "exclude": options.exclude,
             "policy": chosen,
         }
-        if dry_run:
+        if options.dry_run:
             _show_plan(out, api.plan_pull(reference, **what, on_event=on_event))
             return 0
         pulled = api.pull(reference, **what, on_event=on_event)
@@ -182,7 +188,7 @@ def command(
             bases_without_digest=pulled.bases.unknown if with_base else (),
         )
     )
-    out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache, policy))
+    out.hint(_next_step(pulled.title, pulled.folder, to, hub_cache, options.policy))
     return max(verdict.exit_status, *(base.verdict.exit_status for base in bases), 0)
 
 
