@@ -1,13 +1,12 @@
-"""Documents in CycloneDX 1.6: what all of ours have in common.
+"""Documents in CycloneDX 1.7: what all of ours have in common.
 
 A document has no time, and its serial number is derived from what it describes: the same content gives the same bytes.
-Source: CycloneDX 1.6 (ECMA-424), JSON schema.
+Source: CycloneDX 1.7 (ECMA-424), JSON schema.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -15,9 +14,10 @@ from typing import Any, Final
 import comity
 from comity.trust.encoding import Digest
 
-SPEC: Final = "1.6"
+from comity_client.licences import is_listed
+
+SPEC: Final = "1.7"
 _NAMESPACE: Final = uuid.UUID("8c6f0f0e-4f1d-5a5e-9d0f-6a2b8f3c7d10")
-_EXPRESSION: Final = re.compile(r"\(?[A-Za-z0-9.+-]+\)?( (AND|OR|WITH) \(?[A-Za-z0-9.+-]+\)?)*\Z")
 
 Component = dict[str, Any]
 
@@ -25,7 +25,7 @@ Component = dict[str, Any]
 def bom_text(seed: str, metadata: Component, components: Sequence[Component], **others: Any) -> str:
     """Return a document as JSON. Its serial number is derived from `seed`; `others` are further members."""
     document = {
-        "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+        "$schema": f"http://cyclonedx.org/schema/bom-{SPEC}.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": SPEC,
         "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, seed)}",
@@ -45,8 +45,8 @@ def comity_property(name: str, value: str) -> Mapping[str, str]:
 
 
 def licence_item(licence: str) -> Component:
-    """The licence of a component, as an expression or, if it is none, by its name."""
-    if licence.lower() != "other" and _EXPRESSION.match(licence):
+    """The licence of a component, as an expression of SPDX or, if it is none, by its name."""
+    if is_listed(licence):
         return {"expression": licence, "acknowledgement": "declared"}
     return {"license": {"name": licence, "acknowledgement": "declared"}}
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from comity.addons.derivation.bom import make_bom
+from comity.addons.derivation.bom import bom_content, write_bom
 from comity.addons.derivation.lineage import find_lineage
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.statement import parse_entry
@@ -112,7 +112,7 @@ def test_a_corrected_publication_counts_and_the_older_one_stays_visible(
     client.pull("lab/tiny@v1", to=tmp_path / "model")
     assert any("replaced: lab/tiny@v1, licence Apache2" in text for text in verdict_facts(client, tmp_path / "model"))
     assert client.verify(tmp_path / "model").row("licence").summary.endswith("claimed: Apache-2.0")
-    assert json.loads(make_bom(client, tmp_path / "model"))["metadata"]["component"]["licenses"] == (
+    assert json.loads(write_bom(bom_content(client, tmp_path / "model")))["metadata"]["component"]["licenses"] == (
         [{"expression": "Apache-2.0", "acknowledgement": "declared"}]
     )
     assert run(monkeypatch, client, "show", "lab/tiny@v1") == 0

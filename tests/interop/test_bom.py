@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from comity.addons.derivation.bom import BomContent, write_bom
 from comity.addons.derivation.site_bom import write_site_bom
+from comity.rules.artifact_kind import DATASET, MODEL
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
 from comity.trust.statement import SideObject
 from comity.trust.statements import Licence, Parent, Published
+from comity.trust.upstream import Upstream
 from support.case import case
 from support.environments import python_with
 from support.inventories import an_inventory
@@ -23,17 +25,30 @@ from support.world import identity
 
 LIBRARY = "cyclonedx-python-lib[json-validation]==11.12.0"
 CHECK = """
+import json
 import sys
+from packageurl import PackageURL
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+def purls(found):
+    if isinstance(found, dict):
+        yield from (value for key, value in found.items() if key == "purl")
+        found = list(found.values())
+    if isinstance(found, list):
+        for each in found:
+            yield from purls(each)
 for path in sys.argv[1:]:
-    error = JsonStrictValidator(SchemaVersion.V1_6).validate_str(open(path, encoding="utf-8").read())
+    error = JsonStrictValidator(SchemaVersion.V1_7).validate_str(open(path, encoding="utf-8").read())
     if error:
         print(path, error)
+    for name in purls(json.load(open(path, encoding="utf-8"))):
+        if PackageURL.from_string(name).to_string().replace("%3A", ":") != name.replace("%3A", ":"):
+            print(path, name)
 """
 GOOD = case()
 GOOD_MANIFEST = Manifest.parse(GOOD.manifest)
 OWNER = identity("Swiss AI", "CH")
+COMMIT = "6c12" * 10
 
 
 def described(spdx: str) -> BomContent:
@@ -42,12 +57,13 @@ def described(spdx: str) -> BomContent:
     said = replace(
         plain,
         licence=Licence(spdx, plain.licence.text),
-        lineage=(Parent("finetune", "swiss-ai/base@v1", plain.artifact), Parent("merge", "other/model")),
+        lineage=(Parent("finetune", "swiss-ai/base@v1", plain.artifact), Parent("merge", f"hf:other/model@{COMMIT}")),
         documents={kind: SideObject.of(kind.encode()) for kind in ("card", "training-summary", "evaluation")},
     )
     readings = read_claims((OWNER.entry.line, sign_content(said, OWNER.signer).line), plain.artifact)
     config = b'{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}'
-    return BomContent(GOOD_MANIFEST, readings.publications[0], (), config)
+    upstream = Upstream("https://hub.example", "swiss-ai/Tiny", COMMIT, "main")
+    return BomContent(GOOD_MANIFEST, readings.publications[0], (), config, MODEL, upstream, "models.example:5000")
 
 
 @pytest.mark.slow
@@ -55,6 +71,7 @@ def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
     bills = {
         spdx: write_bom(described(spdx)) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")
     }
+    bills["dataset"] = write_bom(replace(described("MIT"), kind=DATASET))
     bills["bare"] = write_bom(BomContent(GOOD_MANIFEST, None, (), b"{"))
     bills["site"] = write_site_bom([an_inventory(), replace(an_inventory(), machine="ward-4", policy=None)])
     bills["release"] = (make_release(tmp_path, "0.2.0") / "bom.cdx.json").read_text("utf-8")

@@ -377,7 +377,7 @@ class _WeightSource:
 
 
 def _bill(name: str, engine: tuple[str, str], parts: Sequence[KitPart], base: ImageBase | None) -> bytes:
-    """The bill of these parts, and of the packages in a base, in CycloneDX 1.6. It names no version of this product and
+    """The bill of these parts, and of the packages in a base, in CycloneDX 1.7. It names no version of this product and
     no time.
 
     Args:

@@ -1,7 +1,7 @@
-"""Write the inventories of a site's machines as one CycloneDX ML-BOM, version 1.6: each machine with the models that
+"""Write the inventories of a site's machines as one CycloneDX ML-BOM, version 1.7: each machine with the models that
 lie on its disks, where, by which verdict, and the files that no artifact has; and the advisories as vulnerabilities.
 
-The same inventories give the same bytes. Source: CycloneDX 1.6 (ECMA-424), JSON schema.
+The same inventories give the same bytes. Source: CycloneDX 1.7 (ECMA-424), JSON schema.
 """
 
 from __future__ import annotations

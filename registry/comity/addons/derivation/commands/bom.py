@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from comity_cli.command import Command, client, examples, output
 from comity_cli.files import NEW_FILE
 
 from comity.content import durable
+
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?)?\Z")
 
 
 @examples(
@@ -21,33 +24,39 @@ from comity.content import durable
 )
 @click.command(cls=Command, name="bom", short_help="Write a CycloneDX ML-BOM of an artifact or a site.")
 @click.argument("targets", metavar="DIR|REF|INVENTORY...", nargs=-1, required=True)
+@click.option(
+    "--registry", metavar="HOST[:PORT]", default="", help="Registry clients pull it here: for its package URL."
+)
 @click.option("--out", "file", type=NEW_FILE, help="Write to this file instead of stdout.")
-def command(targets: tuple[str, ...], file: Path | None) -> None:
-    """Write a CycloneDX 1.6 bill of materials of DIR (hashed now, with the evidence beside it) or of REF (from nodes):
+def command(targets: tuple[str, ...], registry: str, file: Path | None) -> None:
+    """Write a CycloneDX 1.7 bill of materials of DIR (hashed now, with the evidence beside it) or of REF (from nodes):
     files by digest, and licence, ancestors and documents as the publisher claims them. Or of one INVENTORY or more of
     different machines (`comity inventory take`): which models lie where, by which verdict, and what is warned about.
     The same claims give the same bytes."""
     out = output()
+    if not _HOST.match(registry):
+        raise click.BadParameter("expected HOST or HOST:PORT", param_hint="--registry")
     if all(Path(each).is_file() for each in targets):
         bill = _of_inventories(targets)
     elif len(targets) == 1:
-        bill = _of_artifact(targets[0])
+        bill = _of_artifact(targets[0], registry)
     else:
         raise click.UsageError("several are inventories, which are files; a folder or a reference stands alone")
     if file is not None:
         durable.write_file(file, bill.encode(), mode=0o644, point="bom")
-        out.say(f"CycloneDX 1.6: {file}")
+        out.say(f"CycloneDX 1.7: {file}")
         out.document("bom", {"file": str(file), "components": _count(json.loads(bill))})
     else:
         click.echo(bill, nl=False)
 
 
-def _of_artifact(target: str) -> str:
-    from comity.addons.derivation.bom import make_bom
+def _of_artifact(target: str, registry: str) -> str:
+    from comity.addons.derivation.bom import bom_content, write_bom
 
     api, folder = client(), Path(target)
     with output().progress("hashing", 0) as progress:
-        return make_bom(api, folder if folder.is_dir() else target, on_hashed=progress.advance)
+        what = folder if folder.is_dir() else target
+        return write_bom(bom_content(api, what, registry=registry, on_hashed=progress.advance))
 
 
 def _of_inventories(files: Sequence[str]) -> str:
