@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib.request import getproxies
 
 from comity.content.blobs import BlobLock
+from comity.content.durable import write_file
 from comity.hashing import ENGINE
 from comity.rules.pieces import (
     CHAINED_LAYOUT,
@@ -49,7 +50,8 @@ from comity.wire.tls import CertificatePin
 
 from comity_client.events import FileDone, Note, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
-from comity_client.pull.destinations import has_file
+from comity_client.pull.destinations import READ_ONLY, has_file
+from comity_client.pull.first_files import ArrivedFile, FirstFiles
 from comity_client.pull.placed_pieces import PlacedPieces
 from comity_client.pull.small_files import SMALL_FILES, BytesBySource, SmallFiles, is_small, whole_record
 from comity_client.session import RemoteNode, Session
@@ -368,10 +370,12 @@ class PullFetch:
         sources: Sequence[NodeSource],
         placed: PlacedPieces,
         limits: TransferLimits,
+        first: FirstFiles,
         on_event: OnEvent,
     ) -> None:
         self._incoming = incoming
         self._place_of = place_of
+        self._first = first
         self._layouts = layouts
         self._sources = sources
         self._other_ways = https_sources(sources)
@@ -431,7 +435,7 @@ class PullFetch:
         """Fetch small files in batches. Returns those that no source gives this way."""
         options = FetchOptions(limits=self._limits, health=self._source_health)
         async with locked(self._incoming, SMALL_FILES, entries[0].path, self._on_event):
-            left = await self._small.fetch(entries, self._sources, options)
+            left = await self._small.fetch(entries, self._sources, options, self._first)
         self.tally.add(self._small.tally)
         fetched = {entry.sha256 for entry in entries} - {entry.sha256 for entry in left}
         self.records |= {each.sha256: [whole_record(each)] for each in entries if each.sha256 in fetched and each.size}
@@ -442,6 +446,9 @@ class PullFetch:
             self.tally.reused += entry.size
             self._on_event(Progress(entry.path, entry.size))
             self._on_event(FileDone(entry.path, {}, entry.size))
+            return
+        if (arrived := await self._first.take(entry)) is not None:
+            await self._keep(entry, arrived)
             return
         failure: ComityError = Unavailable(f"{entry.path} cannot be fetched", why="no piece index is known")
         second = await sources_with_blob(self._other_ways, entry.sha256, entry.size)
@@ -468,6 +475,25 @@ class PullFetch:
                 self.chains[entry.sha256] = encode_records(chained)
             return
         raise failure
+
+    async def _keep(self, entry: FileEntry, arrived: ArrivedFile) -> None:
+        """Write a file that was asked for before the verdict."""
+        await asyncio.to_thread(write_file, self._incoming / entry.sha256, arrived.data, mode=READ_ONLY)
+        self.records[entry.sha256] = await self._records(entry, arrived.data)
+        by_node = {self._names[source]: count for source, count in arrived.by_source.items()}
+        self.tally.add(BytesBySource(by_node))
+        self._on_event(Progress(entry.path, entry.size))
+        self._on_event(FileDone(entry.path, by_node, 0))
+
+    async def _records(self, entry: FileEntry, data: bytes) -> Sequence[PieceRecord]:
+        """The records by which later pulls find pieces of the file; its own where no index has right ones."""
+        with contextlib.suppress(Unavailable):
+            async with aclosing(self._layouts.layouts_of(entry)) as layouts:
+                async for want in layouts:
+                    pieces = zip(want.offsets, want.records, strict=False)
+                    if all(sha256(data[at : at + r.length]) == r.sha256.hex() for at, r in pieces):
+                        return want.records
+        return [whole_record(entry)]
 
     def _was_placed(self, entry: FileEntry) -> bool:
         """Whether another pull has fetched and placed the file since this one looked. Blocking. Raises Unavailable."""

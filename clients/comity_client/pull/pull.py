@@ -1,7 +1,8 @@
 """Pull one artifact to this machine: resolve the reference, gather evidence, judge, fetch, verify, place.
 
-(1) evidence             statements, documents and proofs of all nodes, and of an existing pack
-(2) early verdict        refuse what no download would change, before the first byte
+(1) evidence             statements, documents and proofs of all nodes, and of an existing pack; the first files are
+                         asked for meanwhile, and kept in memory (`first_files`)
+(2) early verdict        refuse what no download would change, before the first byte is written
 (3) local files          files in place are hashed again; pieces of other placed files are reused
 (4) fetch                from all nodes that have it; each piece and file is verified; resumable
 (5) final verdict        the policy decides about the hashed and inspected files
@@ -63,6 +64,7 @@ from comity_client.pull.fetch import (
     locked,
     node_sources,
 )
+from comity_client.pull.first_files import SHARES, FirstFiles, first_files, first_of
 from comity_client.pull.model_sig import fetched_model_sig, keyless_for, policy_before_fetch
 from comity_client.pull.offline import needed_beside, pulled_before
 from comity_client.pull.order import PullContext, Pulled, PullOrder
@@ -101,21 +103,27 @@ async def pull(context: PullContext, order: PullOrder) -> Pulled:
     Raises as `resolve` does, and Untrusted, PolicyNotMet, Unavailable, NotFound, OutOfSpace, Conflict; then nothing is
     placed.
     """
-    inquiry, policy, on_event = context.inquiry, context.inquiry.policy, context.on_event
+    inquiry = context.inquiry
     try:
         reference = await read_reference(inquiry.session, order.reference)
         resolution = await resolve(inquiry, reference, context.bindings, context.names, fetch_manifest)
     except Unavailable as error:
-        return await in_thread(partial(pulled_before, context, order, error), on_event)
-    judge = judge_of(resolution)
-    found = await gather(context, order, resolution)
+        return await in_thread(partial(pulled_before, context, order, error), context.on_event)
+    async with first_files() as first:
+        return await _pull(context, order, resolution, first)
+
+
+async def _pull(context: PullContext, order: PullOrder, resolution: Resolution, first: FirstFiles) -> Pulled:
+    """Steps (1) to (6) of a pull whose artifact is known."""
+    policy, on_event, judge = context.inquiry.policy, context.on_event, judge_of(resolution)
+    found = await gather(context, order, resolution, first)
     manifest, destination = found.manifest, found.destination
     early = found.evidence_with(announced(manifest))
     _conclude(judge(early, policy_before_fetch(policy, manifest)), found, on_event, final=False)
     async with _prepared(destination):
         here = await _in_place(destination, manifest, on_event)
         missing = [entry for entry in found.wanted if entry.path not in here]
-        fetching = await _fetch(context, found, missing)
+        fetching = await _fetch(context, found, missing, first)
         there = here.union(entry.path for entry in missing)
         complete = [entry for entry in manifest.files if entry.path in there]
         left_out = [entry.path for entry in manifest.files if entry.path not in there]
@@ -178,8 +186,14 @@ def fetch_manifest(inquiry: Inquiry, decision: DecidedArtifact) -> None:
     fetch_ahead(inquiry.session, (decision.artifact, *named))
 
 
-async def gather(context: PullContext, order: PullOrder, resolution: Resolution) -> Gathered:
-    """Step (1): the manifest, and evidence of the nodes and of an earlier pull."""
+async def gather(
+    context: PullContext, order: PullOrder, resolution: Resolution, first: FirstFiles | None = None
+) -> Gathered:
+    """Step (1): the manifest, and evidence of the nodes and of an earlier pull.
+
+    Args:
+        first: asks meanwhile for the first files, of those nodes that hold a copy and have answered.
+    """
     on_event, session = context.on_event, resolution.inquiry.session
     _announce(on_event, resolution)
     fetch_ahead(session, (item.digest for item in resolution.evidence.documents()))
@@ -190,6 +204,9 @@ async def gather(context: PullContext, order: PullOrder, resolution: Resolution)
     published = resolution.publication.published if resolution.publication else None
     layouts = Layouts.named(session, manifest, resolution.evidence.claims, published, holding)
     layouts.begin(wanted)
+    if first is not None and (lacking := await asyncio.to_thread(_lacking, context, destination, wanted)):
+        answering = session.soonest((node for node in holding if node.answers), SHARES)
+        first.begin(node_sources(answering), lacking)
     before = _existing_pack(destination.folder, session.reader, on_event)
     evidence = await collect_more(resolution.inquiry, resolution.evidence, before.claims)
     for note in evidence.notes:
@@ -197,6 +214,17 @@ async def gather(context: PullContext, order: PullOrder, resolution: Resolution)
     evidence, alarms = await complete(session, context.seen_logs, evidence, before, on_event)
     pieces = await layouts.document()
     return Gathered(resolution, manifest, wanted, destination, layouts, holding, evidence, pieces, alarms)
+
+
+def _lacking(context: PullContext, destination: Destination, wanted: Sequence[FileEntry]) -> list[FileEntry]:
+    """Of the files that may be asked for first those of which nothing is on this machine. Blocking."""
+    absent = [entry for entry in first_of(wanted) if not destination.path_of(entry).exists()]
+    begun = [entry for entry in absent if (destination.incoming / entry.sha256).exists()]
+    try:
+        elsewhere = context.placed.find_all([bytes.fromhex(entry.sha256) for entry in absent])
+    except Unavailable:
+        elsewhere = {}  # the index is a hint
+    return [entry for entry in absent if entry not in begun and not elsewhere.get(bytes.fromhex(entry.sha256))]
 
 
 @asynccontextmanager
@@ -345,7 +373,7 @@ def _counting(on_event: OnEvent, path: str) -> Callable[[int], None]:
     return lambda count: on_event(Progress(path, count))
 
 
-async def _fetch(context: PullContext, found: Gathered, missing: Sequence[FileEntry]) -> PullFetch:
+async def _fetch(context: PullContext, found: Gathered, missing: Sequence[FileEntry], first: FirstFiles) -> PullFetch:
     """Step (4)."""
     destination, on_event = found.destination, context.on_event
     sources = node_sources([*found.holding, *found.resolution.inquiry.session.nodes])
@@ -356,6 +384,7 @@ async def _fetch(context: PullContext, found: Gathered, missing: Sequence[FileEn
         sources,
         context.placed,
         context.limits,
+        first,
         on_event,
     )
     distinct = list({entry.sha256: entry for entry in missing}.values())

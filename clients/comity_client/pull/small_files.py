@@ -1,4 +1,5 @@
-"""The small files of a pull: those that are here already, and the others in batches (`comity.transfer.batches`).
+"""The small files of a pull: those that are here already, those that were asked for before the verdict (`first_files`),
+and the others in batches (`comity.transfer.batches`).
 
 They are verified in memory and written to `incoming` as whole files, which are not synced before they are placed: a
 crash can lose them, and what the next pull finds there is hashed. What costs a step of the disk or of the index of
@@ -25,6 +26,7 @@ from comity.wire.limits import SMALL_OBJECT
 
 from comity_client.events import FileDone, OnEvent, Progress, SourceDropped, SourceFailed
 from comity_client.pull.destinations import READ_ONLY, has_file
+from comity_client.pull.first_files import FirstFiles
 from comity_client.pull.placed_pieces import PlacedPieces
 
 SMALL_FILES: Final = sha256(b"small files")
@@ -79,7 +81,7 @@ class SmallFiles:
         self.tally = BytesBySource()
 
     async def fetch(
-        self, entries: Sequence[FileEntry], sources: Sequence[ObjectSource], options: FetchOptions
+        self, entries: Sequence[FileEntry], sources: Sequence[ObjectSource], options: FetchOptions, first: FirstFiles
     ) -> Sequence[FileEntry]:
         """Fetch `entries`, whose digests are distinct. Returns those that no source gives in a batch.
 
@@ -88,6 +90,11 @@ class SmallFiles:
         left = {entry.sha256: entry for entry in entries}
         for entry, resumed in await asyncio.to_thread(self._here, entries):
             self._is_here(left.pop(entry.sha256), resumed=resumed)
+        names = names_of(sources)
+        arrived = {entry: file for entry in left.values() if (file := await first.take(entry)) is not None}
+        await asyncio.to_thread(self._keep, {entry.sha256: file.data for entry, file in arrived.items()})
+        for entry, file in arrived.items():
+            self._arrived(left.pop(entry.sha256), names[next(iter(file.by_source))])
 
         def kept(files: Sequence[SmallFile], source: str) -> None:
             for file in files:
@@ -97,7 +104,7 @@ class SmallFiles:
         try:
             if files:
                 fetched = await fetch_batches(files, sources, self._keep, on_kept=kept, options=options)
-                self._tell_faults(fetched, names_of(sources), f"{len(files)} small files")
+                self._tell_faults(fetched, names, f"{len(files)} small files")
         except (Unavailable, Refused, Untrusted) as error:
             if error.code in FINAL:
                 raise

@@ -13,6 +13,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable
 from comity.wire.limits import SMALL_OBJECT
 from comity_client.events import Event, FileDone, Progress
+from comity_client.pull.first_files import FirstFiles
 from comity_client.pull.placed_pieces import PlacedPieces
 from comity_client.pull.small_files import SmallFiles, is_small, whole_record
 from support.sources import source_key
@@ -49,12 +50,13 @@ class Scene:
             made.mkdir()
         self.placed = PlacedPieces(self.index)
         self.events: list[Event] = []
+        self.first = FirstFiles()
         self.small = SmallFiles(self.incoming, lambda entry: self.places / entry.path, self.placed, self.events.append)
 
     async def fetch(self, node: Node) -> list[str]:
         """Returns the paths that the node does not give."""
         options = FetchOptions(limits=TransferLimits(read_timeout=0.1, patience=0.3, first_delay=0.01, max_delay=0.05))
-        return [entry.path for entry in await self.small.fetch(ENTRIES, [node], options)]
+        return [entry.path for entry in await self.small.fetch(ENTRIES, [node], options, self.first)]
 
     def brought(self) -> dict[str, bytes]:
         """The files in `incoming`, by path."""
@@ -79,6 +81,20 @@ async def test_only_what_is_nowhere_here_is_asked_for(scene: Scene, tmp_path: Pa
     assert (tally.resumed, tally.reused, tally.by_node) == (len(b"first"), len(b"second"), {"node": len(b"third")})
     assert {event.path for event in scene.events if isinstance(event, FileDone)} == DATA.keys()
     assert sum(event.count for event in scene.events if isinstance(event, Progress)) == sum(map(len, DATA.values()))
+
+
+async def test_what_was_asked_for_first_is_taken_and_not_fetched_again(scene: Scene) -> None:
+    async def read(digest: Digest, offset: int, length: int) -> AsyncGenerator[bytes, None]:
+        raise AssertionError("a small file comes with others")
+        yield b""
+
+    early, node = Node([b"first", b"second"]), Node([b"third"])
+    early.read = read  # type: ignore[attr-defined]
+    scene.first.begin([early], ENTRIES[:2])  # type: ignore[list-item]
+    assert await scene.fetch(node) == []
+    await scene.first.close()
+    assert (node.asked, scene.brought()) == ([sha256(b"third")], DATA)
+    assert scene.small.tally.by_node == {"node": len(b"firstsecondthird")}
 
 
 async def test_what_another_pull_has_placed_is_neither_fetched_nor_written(scene: Scene) -> None:
