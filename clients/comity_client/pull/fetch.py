@@ -50,7 +50,7 @@ from comity.wire.tls import CertificatePin
 
 from comity_client.events import FileDone, Note, OnEvent, Progress, SourceDropped, SourceFailed, Waiting, first_error
 from comity_client.evidence.proofs import fetch_object
-from comity_client.pull.destinations import READ_ONLY, has_file
+from comity_client.pull.destinations import READ_ONLY, Destination, has_file
 from comity_client.pull.first_files import ArrivedFile, FirstFiles
 from comity_client.pull.placed_pieces import PlacedPieces
 from comity_client.pull.small_files import SMALL_FILES, BytesBySource, SmallFiles, is_small, whole_record
@@ -353,10 +353,8 @@ LOCK_POLL: Final = 0.2
 
 
 class PullFetch:
-    """Fetches the files of one pull into `incoming`, verified.
-
-    Args:
-        place_of: where a file is placed. One that another pull has placed there since is hashed, and not fetched.
+    """Fetches the files of one pull into `incoming` of its destination, verified. One that another pull has placed
+    there since is hashed, and not fetched.
 
     After `run`, `tally` has the origin of the bytes, `records` the pieces of each file, and `chains` the encoded
     chained records of files of several pieces.
@@ -364,8 +362,7 @@ class PullFetch:
 
     def __init__(
         self,
-        incoming: Path,
-        place_of: Callable[[FileEntry], Path],
+        destination: Destination,
         layouts: Layouts,
         sources: Sequence[NodeSource],
         placed: PlacedPieces,
@@ -373,8 +370,8 @@ class PullFetch:
         first: FirstFiles,
         on_event: OnEvent,
     ) -> None:
-        self._incoming = incoming
-        self._place_of = place_of
+        self._incoming = destination.incoming
+        self._place_of = destination.path_of
         self._first = first
         self._layouts = layouts
         self._sources = sources
@@ -384,7 +381,7 @@ class PullFetch:
         self._on_event = on_event
         self._source_health: dict[SourceKey, SourceHealth] = {}
         self._names = names_of([*sources, *self._other_ways])
-        self._small = SmallFiles(incoming, place_of, placed, on_event)
+        self._small = SmallFiles(destination.incoming, destination.path_of, placed, on_event)
         self.tally = BytesBySource()
         self.records: dict[Digest, Sequence[PieceRecord]] = {}
         self.chains: dict[Digest, bytes] = {}

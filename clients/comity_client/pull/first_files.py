@@ -50,7 +50,7 @@ class ArrivedFile:
 
 
 @frozen
-class Part:
+class AskedPart:
     """Bytes of a file that one source is asked for."""
 
     entry: FileEntry
@@ -73,11 +73,11 @@ def first_of(entries: Iterable[FileEntry]) -> list[FileEntry]:
     return list(chosen.values())
 
 
-def shared(entries: Sequence[FileEntry], sources: int) -> list[list[Part]]:
+def shared(entries: Sequence[FileEntry], sources: int) -> list[list[AskedPart]]:
     """The files as shares of about one size for at most as many sources; a small one is not divided."""
     total = sum(entry.size for entry in entries)
     count = max(1, min(sources, SHARES, total // LEAST_SHARE))
-    most, shares = -(-total // count), list[list[Part]]([[]])
+    most, shares = -(-total // count), list[list[AskedPart]]([[]])
     free = most
     for entry in entries:
         for part in _divided(entry, free, most):
@@ -89,13 +89,13 @@ def shared(entries: Sequence[FileEntry], sources: int) -> list[list[Part]]:
     return shares
 
 
-def _divided(entry: FileEntry, free: int, most: int) -> Iterator[Part]:
+def _divided(entry: FileEntry, free: int, most: int) -> Iterator[AskedPart]:
     """The file in parts: one that fits into `free` bytes, if it is worth a call, and others of `most` bytes."""
     at, size = 0, free if free >= LEAST_SHARE else most
     while entry.size > SMALL_OBJECT and entry.size - at - size >= LEAST_SHARE:
-        yield Part(entry, at, size)
+        yield AskedPart(entry, at, size)
         at, size = at + size, most
-    yield Part(entry, at, entry.size - at)
+    yield AskedPart(entry, at, entry.size - at)
 
 
 @dataclass(slots=True)
@@ -194,7 +194,7 @@ class FirstFiles:
         if lacking:
             raise NotFound("the answer is not the files asked for", why=f"it lacks {len(lacking)} of them")
 
-    async def _read(self, source: FirstSource, part: Part, file: _Arriving) -> None:
+    async def _read(self, source: FirstSource, part: AskedPart, file: _Arriving) -> None:
         def arrived(size: int) -> None:
             self._received += size
 

@@ -378,8 +378,7 @@ async def _fetch(context: PullContext, found: Gathered, missing: Sequence[FileEn
     destination, on_event = found.destination, context.on_event
     sources = node_sources([*found.holding, *found.resolution.inquiry.session.nodes])
     fetching = PullFetch(
-        destination.incoming,
-        destination.path_of,
+        destination,
         found.layouts,
         sources,
         context.placed,
