@@ -75,8 +75,8 @@ def run(*words: object) -> dict[str, Any]:
 
 async def mirrored(name: str) -> bool:
     """Whether each of the three nodes claims and has a complete copy."""
-    found_copies = (await asyncio.to_thread(run, "whereis", name))["replicas"]
-    return sum(each["complete"] and each["claimed"] for each in found_copies) == 3
+    copies = (await asyncio.to_thread(run, "whereis", name))["replicas"]
+    return [each["complete"] and each["claimed"] for each in copies] == [True] * 3
 
 
 async def test_a_dataset_is_loaded_from_a_mirror_when_its_publishers_node_is_destroyed(
