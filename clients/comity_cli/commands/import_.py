@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, is_upstream
+from comity.trust.names import LISTED, OCI, S3, is_upstream
 from comity.trust.upstream import HUB
 
 from comity_cli.command import Command, client, examples, options_as, output
@@ -109,12 +109,14 @@ class UpstreamOptions:
     "comity import hf:org/name@v1.0 --node /srv/comity/operator.sock",
     "comity import hf:org/gated --accept-terms terms.txt --token-file token",
     "comity import https://models.example.org/pub/tiny",
+    "comity import s3://s3.example.org/bucket/tiny",
+    "comity import oci://registry.example.org/org/tiny@v1",
     "comity import ~/.cache/huggingface/hub/models--org--name",
     "comity import ./carried --from hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
     "comity import --recheck hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
 )
 @click.command(cls=Command, name="import", short_help="Mirror files of an upstream through your node, and log it.")
-@click.argument("source", metavar="hf:ORG/NAME[@REV]|https:HOST/NAME[@REV]|DIR")
+@click.argument("source", metavar="hf:ORG/NAME[@REV]|URL[@REV]|DIR")
 @node_option("Your node, by its home or operator socket. Default: here.", old=("--dir",))
 @click.option("--endpoint", default="", metavar="URL", help="Another Hub, or the URL above NAME.")
 @click.option(
@@ -134,9 +136,10 @@ class UpstreamOptions:
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
 @options_as("upstream", UpstreamOptions)
 def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
-    """Make your node fetch a commit of a repository, a list of files at a web server, or a folder on its machine: hash
-    every byte, compare with the upstream's hashes, and log an `observed` statement ("mirrored from"). This is not a
-    publication: the upstream vouches for its hashes, your node for the fetch. Run the command again to continue."""
+    """Make your node fetch a commit of a repository, files of a web server, a bucket or an OCI registry, or a folder on
+    its machine: hash every byte, compare with the upstream's hashes, and log an `observed` statement ("mirrored from").
+    This is not a publication: the upstream vouches for its hashes, your node for the fetch. Run the command again to
+    continue."""
     from comity_client.importing import read_token
     from comity_client.own_node import own_socket
 
@@ -144,13 +147,13 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
     if recheck:
         _show_check(out, api.check_upstream(source, target, token=token))
         return
-    if source.startswith("https://"):
+    if source.startswith(_URLS):
         source, upstream = _of_url(source, upstream)
     named = is_upstream(source)
     if named and upstream.claimed:
         raise click.UsageError("--from is for a folder only")
     if not named and not Path(source).is_dir():
-        raise click.UsageError(f"{source!r} is neither hf:org/name, https://host/name nor a folder")
+        raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci) nor a folder")
     with follow(out, "importing") as on_event:
         done = api.import_upstream(
             source if named else Path(source),
@@ -166,12 +169,16 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
 
 
 def _of_url(url: str, options: UpstreamOptions) -> tuple[str, UpstreamOptions]:
-    """`https:HOST/NAME` with its endpoint, from the URL of the folder that has the list."""
+    """`https:HOST/NAME[@REV]` with its endpoint, from a URL; the same for `s3:` and `oci:`."""
     if options.endpoint:
         raise click.UsageError("a URL names its endpoint: omit --endpoint")
-    endpoint, _, name = url.rstrip("/").rpartition("/")
-    host = urlsplit(url).netloc.partition(":")[0].lower()
-    return f"{LISTED}{host}/{name}", replace(options, endpoint=endpoint)
+    origin, _, rest = url.rstrip("/").partition("//")
+    endpoint, _, name = rest.rpartition("/")
+    host = (urlsplit(url).hostname or "").lower()
+    return f"{origin}{host}/{name}", replace(options, endpoint=f"https://{endpoint}")
+
+
+_URLS = tuple(f"{origin}//" for origin in (LISTED, S3, OCI))
 
 
 def _show(out: Output, done: Imported) -> None:

@@ -2,8 +2,10 @@
 
     hf:org/name@6c12… (40)     a commit of the Hugging Face Hub, whose bytes never change
     https:host/name@6c12…      a list of files with their SHA-256 at a web server; the commit is computed from the list
+    s3:host/name@6c12…         objects below a prefix of an S3 bucket; the commit is computed from their list
+    oci:host/name@6c12…        an image in an OCI registry; the commit begins the SHA-256 of its manifest
 
-The host in the name of a list is the endpoint's, so that no observation claims a name of another host.
+The host in the name of the last three is the endpoint's, so that no observation claims a name of another host.
 
 With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
 them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
@@ -28,13 +30,15 @@ from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, UPSTREAM, check_segment
+from comity.trust.names import LISTED, OCI, S3, UPSTREAM, check_segment
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
 HUB: Final = "huggingface-hub"
 HTTPS_LIST: Final = "https-list"
-KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED}
+S3_PREFIX: Final = "s3-prefix"
+OCI_IMAGE: Final = "oci-image"
+KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED, S3_PREFIX: S3, OCI_IMAGE: OCI}
 """The kinds of upstreams, and the origin in the names of each."""
 MAX_ENDPOINT: Final = 300
 

@@ -3,6 +3,8 @@
     listed_files  what is requested, what is listed, and comparing with it
     hub_api    which hosts a download may use and with which credentials; HTTP limits; listings of a commit
     http_list  a list of files with digests at a web server
+    s3_prefix  objects below a prefix of an S3 bucket
+    oci_image  an image in an OCI registry, one file for each layer
     download   one file: ranges, resumption, hashing
     mirror     a whole commit into a folder, from an upstream or from a local folder
 

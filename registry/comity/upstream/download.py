@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -31,12 +31,13 @@ from comity.upstream.hub_api import (
     AllowedHosts,
     RepositoryListing,
     RetryLater,
+    RevisionInfo,
     gated,
     http_module,
     retry_after,
     unreachable,
 )
-from comity.upstream.listed_files import BlobHash, ListedFile, Observation, compare
+from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
 
 
 class FileObserver(Protocol):
@@ -111,6 +112,28 @@ MAX_REDIRECTS: Final = 5
 REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
+class UpstreamSource(Protocol):
+    """An upstream of one kind: pins a revision, lists its files with the hashes that it gives, and says how to request
+    each file, which `Downloads` reads from any offset. Blocking; every method raises as `HubApi` does."""
+
+    @property
+    def allowed_hosts(self) -> AllowedHosts:
+        """The hosts that may serve files, with the token that may be sent to the endpoint."""
+        ...
+
+    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
+        """What a revision resolves to now."""
+        ...
+
+    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
+        """Every file of a commit, with names, sizes and counts checked."""
+        ...
+
+    def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
+        """The URL of a file of a commit, and headers with conditions on the answer."""
+        ...
+
+
 class ImportControl(Protocol):
     """Receives progress of the downloads and can cancel them."""
 
@@ -167,15 +190,14 @@ class Downloads:
 
     def __init__(
         self,
-        allowed_hosts: AllowedHosts,
+        source: UpstreamSource,
         upstream: Upstream,
-        file_url: Callable[[Upstream, str], str],
         timeouts: Timeouts,
         control: ImportControl,
     ) -> None:
-        self._allowed_hosts = allowed_hosts
+        self._source = source
+        self._allowed_hosts = source.allowed_hosts
         self._upstream = upstream
-        self._file_url = file_url
         self._timeouts = timeouts
         self._control = control
         timeout = http_module().Timeout(timeouts.read_timeout)
@@ -278,9 +300,9 @@ class Downloads:
     @contextmanager
     def _open_response(self, listed: ListedFile, offset: int) -> Iterator[Any]:
         """Step (2)."""
-        url = self._file_url(self._upstream, listed.path)
+        url, conditions = self._source.file_request(self._upstream, listed)
         for _ in range(MAX_REDIRECTS):
-            headers = self._allowed_hosts.headers(url) | ({"Range": f"bytes={offset}-"} if offset else {})
+            headers = self._allowed_hosts.headers(url) | conditions | ({"Range": f"bytes={offset}-"} if offset else {})
             with self._client.stream("GET", url, headers=headers) as response:
                 self._note_tls(url, response)
                 self._require_commit(listed, response)
@@ -315,8 +337,9 @@ class Downloads:
             raise Refused(
                 f"access to {listed.path} is denied", why=why, hint="--token-file FILE", code="UPSTREAM-DENIED"
             )
-        if status in (404, 410):
-            why = f"{self._allowed_hosts.origin} lists the file and answers {status}: it was removed, or never existed"
+        if status in (404, 410, 412):
+            reason = "it was replaced" if status == 412 else "it was removed, or never existed"
+            why = f"{self._allowed_hosts.origin} lists the file and answers {status}: {reason}"
             hint = "run the same command again to list the files again"
             raise NotFound(f"{listed.path} was not found", why=why, hint=hint, code="UPSTREAM-NOT-FOUND")
         if response.headers.get("content-encoding", "identity") != "identity":

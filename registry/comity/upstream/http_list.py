@@ -12,9 +12,9 @@ only, bounded in bytes and time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
@@ -26,6 +26,7 @@ from comity.upstream.hub_api import (
     MAX_RESPONSE_BYTES,
     MAX_TOTAL,
     AllowedHosts,
+    Origin,
     RepositoryListing,
     RetryLater,
     RevisionInfo,
@@ -40,6 +41,7 @@ from comity.upstream.hub_api import (
 )
 from comity.upstream.listed_files import ListedFile, UpstreamRequest
 
+Ask: TypeAlias = Callable[..., Any]
 MAIN: Final = "main"
 MANIFEST: Final = ".comity/manifest.json"
 CHECKSUMS: Final = "SHA256SUMS"
@@ -74,42 +76,79 @@ def parse_checksums(data: bytes) -> dict[str, Digest]:
     return found
 
 
-def list_commit(digests: dict[str, Digest]) -> str:
+def list_commit(digests: Mapping[str, str]) -> str:
     """The commit of a list: 40 hex digits that follow from its paths and SHA-256 alone."""
     return sha256(canonical({"schema": "comity/list/v1", "files": dict(sorted(digests.items()))}))[:40]
+
+
+@contextmanager
+def guarded_requests(hosts: AllowedHosts, read_timeout: float) -> Iterator[Ask]:
+    """What sends a request to the endpoint, by method, URL and headers, and reads the answer, which is bounded."""
+    module = http_module()
+    limits = {"seconds": MAX_CALL_SECONDS, "size": MAX_RESPONSE_BYTES, "read_timeout": read_timeout}
+    with guarded(hosts.origin, **limits), guarded_client(module) as client:  # type: ignore[arg-type]
+        try:
+            yield lambda method, url, **more: client.request(method, url, headers=hosts.headers(url) | more)
+        except Malformed as error:
+            if error.hint:
+                raise
+            raise not_importable(error, hosts) from error
+        except (ComityError, RetryLater):
+            raise
+        except module.TransportError as error:
+            raise unreachable(hosts, error) from error
+        except Exception as error:  # an untrusted answer may raise any exception in the library
+            raise unusable(type(error).__name__) from error
+
+
+def require_host(hosts: AllowedHosts, wanted: UpstreamRequest) -> None:
+    """Raises Malformed (BAD-NAME) unless the namespace is the host of the endpoint."""
+    host = endpoint_host(hosts.endpoint)
+    namespace, _, name = wanted.repository.partition("/")
+    if namespace != host:
+        raise Malformed(
+            f"{wanted} is not at {hosts.endpoint}",
+            why="the name begins with the host of its endpoint, in lower case",
+            hint=f"comity import {wanted.origin}{host}/{name} --endpoint URL",
+            code="BAD-NAME",
+        )
+
+
+def require_success(answer: Any, what: str, origin: Origin) -> bool:
+    """Whether the answer has what was requested; False if the server has it not. Raises Refused (UPSTREAM-DENIED),
+    Malformed (UPSTREAM-ANSWER)."""
+    if answer.status_code in (404, 410):
+        return False
+    if answer.status_code in (401, 403):
+        raise access_denied(what, f"{origin} answers {answer.status_code}")
+    if answer.status_code != 200:
+        raise unusable(f"it answers {answer.status_code} for {what[:120]!r}")
+    return True
 
 
 class HttpList:
     """Reads lists below one endpoint. Blocking; raises as `HubApi` does."""
 
     def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
-        self._allowed_hosts = allowed_hosts
+        self.allowed_hosts = allowed_hosts
         self._read_timeout = read_timeout
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the list that the server has now."""
-        host = endpoint_host(self._allowed_hosts.endpoint)
-        if wanted.repository.partition("/")[0] != host:
-            hint = f"comity import https:{host}/{wanted.repository.partition('/')[2]} --endpoint URL"
-            raise Malformed(
-                f"{wanted} is not at {self._allowed_hosts.endpoint}",
-                why="the name of a list begins with the host of its endpoint, in lower case",
-                hint=hint,
-                code="BAD-NAME",
-            )
-        with self._requests() as ask:
-            commit = list_commit(_Reader(ask, self._base(wanted.repository), self._allowed_hosts).digests())
+        require_host(self.allowed_hosts, wanted)
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            commit = list_commit(_Reader(ask, self._base(wanted.repository), self.allowed_hosts).digests())
         if wanted.revision not in (MAIN, commit):
             kind = "commit" if is_commit(wanted.revision) else "branch or tag"
-            raise not_found(f"{wanted}", f"{self._allowed_hosts.origin} has one list, {commit}, and no such {kind}")
-        upstream = Upstream(self._allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, HTTPS_LIST)
+            raise not_found(f"{wanted}", f"{self.allowed_hosts.origin} has one list, {commit}, and no such {kind}")
+        upstream = Upstream(self.allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, HTTPS_LIST)
         return RevisionInfo(upstream, "", "")
 
     def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
         """The files of the pinned list. Raises NotFound if the server has another one meanwhile."""
         upstream = revision_info.upstream
-        with self._requests() as ask:
-            reader = _Reader(ask, self._base(upstream.repository), self._allowed_hosts)
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            reader = _Reader(ask, self._base(upstream.repository), self.allowed_hosts)
             digests = reader.digests()
             if list_commit(digests) != upstream.commit:
                 raise not_found(upstream.name, "the list was replaced while it was read")
@@ -120,37 +159,18 @@ class HttpList:
         files = tuple(ListedFile(entry.path, entry.size, "", entry.sha256) for entry in manifest.files)
         return RepositoryListing(revision_info, files, {})
 
-    def file_url(self, upstream: Upstream, path: str) -> str:
+    def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The URL of a file."""
-        return self._base(upstream.repository) + quote(path)
+        return self._base(upstream.repository) + quote(listed.path), {}
 
     def _base(self, repository: str) -> str:
-        return f"{self._allowed_hosts.endpoint}/{quote(repository.partition('/')[2])}/"
-
-    @contextmanager
-    def _requests(self) -> Iterator[Callable[[str, str], Any]]:
-        """What sends a request, by method and URL, and reads the answer."""
-        module, hosts = http_module(), self._allowed_hosts
-        limits = {"seconds": MAX_CALL_SECONDS, "size": MAX_RESPONSE_BYTES, "read_timeout": self._read_timeout}
-        with guarded(hosts.origin, **limits), guarded_client(module) as client:  # type: ignore[arg-type]
-            try:
-                yield lambda method, url: client.request(method, url, headers=hosts.headers(url))
-            except Malformed as error:
-                if error.hint:
-                    raise
-                raise not_importable(error, hosts) from error
-            except (ComityError, RetryLater):
-                raise
-            except module.TransportError as error:
-                raise unreachable(hosts, error) from error
-            except Exception as error:  # an untrusted answer may raise any exception in the library
-                raise unusable(type(error).__name__) from error
+        return f"{self.allowed_hosts.endpoint}/{quote(repository.partition('/')[2])}/"
 
 
 class _Reader:
     """Reads one list, and what it does not say about its files."""
 
-    def __init__(self, ask: Callable[[str, str], Any], base: str, allowed_hosts: AllowedHosts) -> None:
+    def __init__(self, ask: Ask, base: str, allowed_hosts: AllowedHosts) -> None:
         self._ask = ask
         self._base = base
         self._origin = allowed_hosts.origin
@@ -194,10 +214,4 @@ class _Reader:
     def _answer(self, method: str, path: str) -> Any:
         """The answer; None if the server has no such file."""
         answer = self._ask(method, self._base + quote(path))
-        if answer.status_code in (404, 410):
-            return None
-        if answer.status_code in (401, 403):
-            raise access_denied(self._base, f"{self._origin} answers {answer.status_code}")
-        if answer.status_code != 200:
-            raise unusable(f"it answers {answer.status_code} for {path[:120]!r}")
-        return answer
+        return answer if require_success(answer, self._base + path, self._origin) else None

@@ -290,7 +290,7 @@ class HubApi:
     """
 
     def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
-        self._allowed_hosts = allowed_hosts
+        self.allowed_hosts = allowed_hosts
         self._read_timeout = read_timeout
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
@@ -306,17 +306,18 @@ class HubApi:
             found = self._api().list_repo_tree(upstream.repository, revision=upstream.commit, recursive=True)
             return _checked(revision_info, found)
 
-    def file_url(self, upstream: Upstream, path: str) -> str:
+    def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The URL of a file. Source: hub protocol, `/{id}/resolve/{revision}/{path}`."""
-        return f"{self._allowed_hosts.endpoint}/{upstream.repository}/resolve/{upstream.commit}/{quote(path)}"
+        endpoint = self.allowed_hosts.endpoint
+        return f"{endpoint}/{upstream.repository}/resolve/{upstream.commit}/{quote(listed.path)}", {}
 
     def _api(self) -> Any:
         http_module()
         from huggingface_hub import HfApi
 
         return HfApi(
-            endpoint=self._allowed_hosts.endpoint,
-            token=self._allowed_hosts.token or False,
+            endpoint=self.allowed_hosts.endpoint,
+            token=self.allowed_hosts.token or False,
             library_name="comity",
             library_version=comity.__version__,
         )
@@ -324,7 +325,7 @@ class HubApi:
     @contextmanager
     def _call_api(self, what: str) -> Iterator[None]:
         with guarded(
-            self._allowed_hosts.origin,
+            self.allowed_hosts.origin,
             seconds=MAX_CALL_SECONDS,
             size=MAX_RESPONSE_BYTES,
             read_timeout=self._read_timeout,
@@ -334,11 +335,11 @@ class HubApi:
             except Malformed as error:
                 if error.hint:
                     raise
-                raise not_importable(error, self._allowed_hosts) from error
+                raise not_importable(error, self.allowed_hosts) from error
             except (ComityError, RetryLater):
                 raise
             except Exception as error:  # an untrusted answer may raise any exception in the library
-                raise _translate_error(error, what, self._allowed_hosts) from error
+                raise _translate_error(error, what, self.allowed_hosts) from error
 
     def _parse_revision(self, wanted: UpstreamRequest, info: Any) -> RevisionInfo:
         repository = check_repository(_text(info.id, "id"))
@@ -353,7 +354,7 @@ class HubApi:
         if gated not in ("", "auto", "manual"):
             gated = "manual"
         licence = getattr(getattr(info, "card_data", None), "license", None)
-        upstream = Upstream(self._allowed_hosts.endpoint, repository, commit, wanted.revision)
+        upstream = Upstream(self.allowed_hosts.endpoint, repository, commit, wanted.revision)
         return RevisionInfo(
             upstream, gated, licence[:200] if isinstance(licence, str) and licence.isprintable() else ""
         )

@@ -4,6 +4,8 @@
     hf:org/name@main         the current commit of a branch or tag
     hf:org/name@6c12… (40)   a commit, whose bytes never change
     https:host/name          the list of files at https://host/name; a commit is computed from its digests
+    s3:host/name             the objects below a prefix of a bucket
+    oci:host/name@v1         an image in a registry
 
 A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
 Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,
@@ -52,7 +54,7 @@ class UpstreamRequest:
         """`hf:org/name[@revision]`, or the same with another origin. Raises Malformed (BAD-NAME)."""
         origin = origin_of(text)
         if not origin:
-            why = "expected hf:org/name or https:host/name"
+            why = "expected hf:org/name, or https:, s3: or oci: and host/name"
             raise Malformed(f"{text[:200]!r} is not an upstream", why=why, code="BAD-NAME")
         repository, at, revision = without_origin(text).partition("@")
         return cls(repository, revision if at else "main", origin)
@@ -64,13 +66,15 @@ class UpstreamRequest:
 @frozen
 class ListedFile:
     """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
-    SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked."""
+    SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked.
+    `version` pins the bytes for the requests of this import, where the upstream has versions; it is not recorded."""
 
     path: str
     size: int
     blob: str = ""
     lfs: Digest | None = None
     xet: str = ""
+    version: str = ""
 
 
 @frozen

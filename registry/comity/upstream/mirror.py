@@ -24,16 +24,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from comity.content.durable import disk_errors
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, check_path
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, UPSTREAM
+from comity.trust.names import LISTED, OCI, S3, UPSTREAM
 from comity.trust.upstream import Upstream, check_repository, is_commit
-from comity.upstream.download import CHUNK, NO_OBSERVER, Downloads, ImportControl, ImportObserver, Timeouts
+from comity.upstream.download import (
+    CHUNK,
+    NO_OBSERVER,
+    Downloads,
+    ImportControl,
+    ImportObserver,
+    Timeouts,
+    UpstreamSource,
+)
 from comity.upstream.http_list import HttpList
 from comity.upstream.hub_api import (
     HUB_ENDPOINT,
@@ -47,6 +55,8 @@ from comity.upstream.hub_api import (
     gated,
 )
 from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
+from comity.upstream.oci_image import OciImage
+from comity.upstream.s3_prefix import S3Prefix
 from comity.verifier import hub_blob
 
 FILES_AT_ONCE: Final = 4
@@ -108,32 +118,22 @@ class _SharedControl(ImportControl):
             seconds -= MAX_WAIT_STEP
 
 
-class UpstreamSource(Protocol):
-    """An upstream of one kind: pins a revision, lists its files with the hashes that it gives, and names the URL of
-    each file, which `Downloads` reads from any offset. Blocking; every method raises as `HubApi` does."""
-
-    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
-        """What a revision resolves to now."""
-        ...
-
-    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
-        """Every file of a commit, with names, sizes and counts checked."""
-        ...
-
-    def file_url(self, upstream: Upstream, path: str) -> str:
-        """The URL of a file of a commit."""
-        ...
-
-
 def source_of(order: MirrorOrder) -> UpstreamSource:
     """The upstream that an order names by its origin."""
-    kind = HttpList if order.wanted.origin == LISTED else HubApi
-    return kind(order.allowed_hosts, read_timeout=order.timeouts.read_timeout)
+    return _KINDS[order.wanted.origin](order.allowed_hosts, read_timeout=order.timeouts.read_timeout)
+
+
+_KINDS: Final[dict[str, Callable[..., UpstreamSource]]] = {
+    UPSTREAM: HubApi,
+    LISTED: HttpList,
+    S3: S3Prefix,
+    OCI: OciImage,
+}
 
 
 def default_endpoint(wanted: UpstreamRequest) -> str:
     """The endpoint of a request without one: the Hub, or the host that a name has."""
-    return f"https://{wanted.repository.partition('/')[0]}" if wanted.origin == LISTED else HUB_ENDPOINT
+    return f"https://{wanted.repository.partition('/')[0]}" if wanted.origin != UPSTREAM else HUB_ENDPOINT
 
 
 def fetch_revision(order: MirrorOrder, control: ImportControl) -> RevisionInfo:
@@ -177,7 +177,7 @@ def fetch_repository(
         require_space(folder, listing, paths, reserve_bytes)
     observer.on_listing(listing, paths)
     shared_control = _SharedControl(control)
-    downloads = Downloads(order.allowed_hosts, upstream, source_of(order).file_url, order.timeouts, shared_control)
+    downloads = Downloads(source_of(order), upstream, order.timeouts, shared_control)
     try:
         observations = _fetch_all(downloads, listing.files, paths, shared_control, observer)
     finally:

@@ -349,15 +349,15 @@ def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
     def gone(lost: str) -> Gone:
         return Gone(observed.by, upstream, observed.artifact, lost, now)
 
+    if upstream.kind != HUB:
+        return _compare_list(observed, token, now)
     try:
         _commit(observed, token, upstream.commit)
     except NotFound:
         try:
-            current = _commit(observed, token, "main")
+            _commit(observed, token, "main")
         except (NotFound, Refused):
             return gone("repository")
-        if upstream.kind != HUB:  # a server has one list at a time
-            return Changed(observed.by, upstream, observed.artifact, current, now)
         return gone("commit")
     except Refused:
         return gone("access")
@@ -368,6 +368,17 @@ def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
     except NotFound:
         return gone("revision")
     return Changed(observed.by, upstream, observed.artifact, commit, now) if commit != upstream.commit else None
+
+
+def _compare_list(observed: Observed, token: str, now: int) -> UpstreamChange | None:
+    """The same for an upstream without a history: what was requested is there, is something else, or is gone."""
+    upstream = observed.upstream
+    try:
+        current = _commit(observed, token, "main" if is_commit(upstream.requested) else upstream.requested)
+    except (NotFound, Refused) as error:
+        lost = "repository" if isinstance(error, NotFound) else "access"
+        return Gone(observed.by, upstream, observed.artifact, lost, now)
+    return Changed(observed.by, upstream, observed.artifact, current, now) if current != upstream.commit else None
 
 
 def _commit(observed: Observed, token: str, revision: str) -> str:

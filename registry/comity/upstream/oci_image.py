@@ -1,0 +1,132 @@
+"""Reads an image in an OCI registry as an upstream: one file for each layer that is a file by itself.
+
+    ENDPOINT https://registry.example/org, NAME tiny, revision v1   →   https://registry.example/v2/org/tiny/manifests/v1
+
+The name of a file is in the annotation of its layer (`TITLES`); its digest and size are the layer's. A layer that packs
+files (tar), is compressed or has no name cannot be compared file by file, so such an image is refused as a whole. The
+commit is the first 40 hex digits of the SHA-256 of the manifest. A registry finds no manifest by these: a revision is a
+tag, or `sha256:` and all digits. Sources: OCI distribution 1.1, OCI image 1.1, ModelPack model format 0.0.6.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
+from comity.trust.encoding import Digest, bare_digest, sha256
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.upstream import OCI_IMAGE, Upstream
+from comity.upstream.http_list import MAIN, Ask, guarded_requests, require_host, require_success
+from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
+from comity.upstream.listed_files import ListedFile, UpstreamRequest
+
+IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
+TITLES: Final = ("org.cncf.model.filepath", "org.opencontainers.image.title")
+LATEST: Final = "latest"
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes of a manifest that registries accept (OCI distribution 1.1)."""
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PACKED: Final = re.compile(r"tar|gzip|zstd")
+
+
+def parse_layers(body: bytes) -> dict[str, ListedFile]:
+    """The files of an image manifest. Raises Malformed (UPSTREAM-ANSWER, UPSTREAM-PACKED)."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise unusable("the manifest is not JSON") from error
+    layers = found.get("layers") if isinstance(found, dict) else None
+    if not isinstance(layers, list) or len(layers) > MAX_FILES:
+        raise unusable("the manifest is not of an image")
+    files: dict[str, ListedFile] = {}
+    for layer in layers:
+        file = _layer(layer)
+        if file.path in files:
+            raise unusable(f"two layers are named {file.path[:120]!r}")
+        files[file.path] = file
+    if sum(file.size for file in files.values()) > MAX_TOTAL:
+        raise unusable(f"the layers have more than {MAX_TOTAL} bytes")
+    return files
+
+
+def _layer(layer: Any) -> ListedFile:
+    if not isinstance(layer, dict):
+        raise unusable("a layer is not an object")
+    kind, digest, size = layer.get("mediaType"), layer.get("digest"), layer.get("size")
+    notes = layer.get("annotations")
+    titles = [notes[key] for key in TITLES if key in notes] if isinstance(notes, dict) else []
+    if not isinstance(kind, str) or not isinstance(digest, str) or not _DIGEST.match(digest):
+        raise unusable("a layer has no media type, or no SHA-256")
+    if type(size) is not int or not 0 <= size <= MAX_TOTAL:
+        raise unusable("a layer has an invalid size")
+    if not titles or not isinstance(titles[0], str) or _PACKED.search(kind):
+        raise Malformed(
+            "the image has layers that are not files by themselves",
+            why=f"a layer of type {kind[:80]!r} packs files, or has no name in its annotations",
+            hint="unpack it with the program that made it, and publish the folder: comity publish --help",
+            code="UPSTREAM-PACKED",
+        )
+    return ListedFile(titles[0], size, "", bare_digest(digest.removeprefix("sha256:")))
+
+
+class OciImage:
+    """Reads images of one registry. Blocking; raises as `HubApi` does, and Malformed (UPSTREAM-PACKED)."""
+
+    def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
+        self.allowed_hosts = allowed_hosts
+        self._read_timeout = read_timeout
+
+    def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
+        """The commit of the manifest that a tag or a digest names now."""
+        require_host(self.allowed_hosts, wanted)
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            body = self._manifest(ask, wanted.repository, wanted.revision)
+        commit = sha256(body)[:40]
+        upstream = Upstream(self.allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, OCI_IMAGE)
+        return RevisionInfo(upstream, "", "")
+
+    def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
+        """The files of the pinned manifest. Raises NotFound if the tag names another one meanwhile."""
+        upstream = revision_info.upstream
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            body = self._manifest(ask, upstream.repository, upstream.requested)
+            if sha256(body)[:40] != upstream.commit:
+                raise not_found(upstream.name, "the tag was moved while the manifest was read")
+            if not (files := parse_layers(body)):
+                raise NotFound(f"{upstream.name} has no files", why="there is nothing to mirror", code="EMPTY")
+            manifest = Manifest.of(FileEntry(file.path, file.size, file.lfs or _NONE) for file in files.values())
+        return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), {})
+
+    def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
+        """The URL of a layer."""
+        return f"{self._base(upstream.repository)}/blobs/sha256:{listed.lfs}", {}
+
+    def _manifest(self, ask: Ask, repository: str, revision: str) -> bytes:
+        """The manifest of a revision, with the digest that it was requested by."""
+        by = LATEST if revision == MAIN else revision
+        if not _TAG.match(by) and not _DIGEST.match(by):
+            raise not_found(
+                f"{repository}@{revision}", "it is neither a tag of a registry nor sha256: and 64 hex digits"
+            )
+        answer = ask("GET", f"{self._base(repository)}/manifests/{by}", Accept=IMAGE)
+        if not require_success(answer, repository, self.allowed_hosts.origin):
+            raise not_found(f"{repository}@{revision}", f"{self.allowed_hosts.origin} has no such image")
+        body = bytes(answer.content)
+        if len(body) > MAX_BODY:
+            raise unusable(f"the manifest has more than {MAX_BODY} bytes")
+        given = str(answer.headers.get("docker-content-digest", f"sha256:{sha256(body)}"))
+        if given != f"sha256:{sha256(body)}" or (_DIGEST.match(by) and given != by):
+            raise unusable(f"the manifest does not have the digest {given[:80]!r} or the requested one")
+        return body
+
+    def _base(self, repository: str) -> str:
+        """The URL of a repository. The path of the endpoint is the part of its name before the last segment."""
+        parts = urlsplit(self.allowed_hosts.endpoint)
+        return f"{parts.scheme}://{parts.netloc}/v2{parts.path}/{quote(repository.partition('/')[2])}"
+
+
+_NONE: Final = Digest("0" * 64)

@@ -1,0 +1,105 @@
+"""Images of OCI registries: which manifests are files, and imports from the registry of Debian."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.trust.errors import ComityError, Malformed, NotFound
+from comity.upstream.download import Timeouts
+from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.listed_files import UpstreamRequest
+from comity.upstream.mirror import MirrorOrder, fetch_repository, list_repository, pin_revision
+from comity.upstream.oci_image import parse_layers
+from support.image_registry import image_registry, layer, manifest, push
+
+FILES = {"config.json": b"{}\n", "sub/weights.bin": bytes(range(256)) * 4000}
+
+
+def test_layers_that_are_files_are_listed_with_their_digests() -> None:
+    files = parse_layers(manifest(*(layer(path, data) for path, data in FILES.items())))
+    assert {path: (file.size, file.lfs) for path, file in files.items()} == {
+        path: (len(data), hashlib.sha256(data).hexdigest()) for path, data in FILES.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"mediaType": "application/vnd.cncf.model.weight.v1.tar"},
+        {"mediaType": "application/vnd.kitops.modelkit.model.v1.tar+gzip"},
+        {"annotations": {}},
+        {"annotations": {"org.cncf.model.filepath": 7}},
+    ],
+)
+def test_an_image_with_packed_or_nameless_layers_is_refused(more: dict[str, Any]) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_layers(manifest(layer("a", b"a"), layer("b", b"b", **more)))
+    assert caught.value.code == "UPSTREAM-PACKED"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"[" * 100_000,
+        b'{"layers": {}}',
+        manifest("x"),
+        manifest(layer("a", b"a", digest="sha512:00")),
+        manifest(layer("a", b"a", size=-1)),
+        manifest(layer("a", b"a", size=True)),
+        manifest(layer("a", b"a"), layer("a", b"b")),
+    ],
+)
+def test_another_manifest_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        parse_layers(body)
+    assert caught.value.code == "UPSTREAM-ANSWER"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    with image_registry(tmp_path) as url:
+        yield url
+
+
+class Silent:
+    def progress(self, path: str, count: int) -> None:
+        pass
+
+    def wait(self, seconds: float, why: str) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_an_image_of_a_real_registry_is_mirrored_by_digest(registry: str, tmp_path: Path) -> None:
+    body = push(registry, "lab/tiny", "v1", FILES)
+    digest = hashlib.sha256(body).hexdigest()
+
+    def order(revision: str) -> MirrorOrder:
+        wanted = UpstreamRequest.parse(f"oci:127.0.0.1/tiny@{revision}")
+        return MirrorOrder(wanted, AllowedHosts.to(f"{registry}/lab"), timeouts=Timeouts(first_delay=0.01))
+
+    commits = set()
+    for number, revision in enumerate(("v1", f"sha256:{digest}")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        wanted = order(revision)
+        pinned = pin_revision(wanted, Silent())
+        commits.add(pinned.upstream.name)
+        done = fetch_repository(wanted, list_repository(wanted, pinned, Silent()), folder, Silent())
+        assert [path.read_bytes() for path in done.paths] == list(FILES.values())
+        assert {seen.match for seen in done.observations} == {"sha256"}
+    assert commits == {f"oci:127.0.0.1/tiny@{digest[:40]}"}
+    pinned = pin_revision(order("v1"), Silent())
+    push(registry, "lab/tiny", "v1", {"config.json": b"[]\n"})
+    with pytest.raises(NotFound):
+        list_repository(order("v1"), pinned, Silent())
+    for revision in ("v2", "1f" * 20, "a/b"):
+        with pytest.raises(ComityError) as caught:
+            pin_revision(order(revision), Silent())
+        assert caught.value.code == "UPSTREAM-NOT-FOUND"
