@@ -37,9 +37,8 @@ class Silent:
 def main(endpoint: str, host: str, name: str, folder: str, killed_at: str = "") -> None:
     work = Silent(int(killed_at or sys.maxsize))
     try:
-        order = MirrorOrder(
-            UpstreamRequest.parse(name), AllowedHosts.to(endpoint, [host], os.environ.get("MIRROR_TOKEN", ""))
-        )
+        hosts = AllowedHosts.to(endpoint, [host], os.environ.get("MIRROR_TOKEN", ""))
+        order = MirrorOrder(UpstreamRequest.parse(name), hosts)
         done = fetch_repository(order, list_repository(order, pin_revision(order, work), work), Path(folder), work)
     except ComityError as refusal:
         print(json.dumps({"code": refusal.code, "hint": refusal.hint, "said": str(refusal)}))

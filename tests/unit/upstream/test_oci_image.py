@@ -26,6 +26,10 @@ def test_layers_that_are_files_are_listed_with_their_digests() -> None:
     }
 
 
+def test_a_layer_of_more_than_50_gigabytes_is_listed_like_any_other() -> None:
+    assert parse_layers(manifest(layer("a", b"a", size=300 * 10**9)))["a"].size == 300 * 10**9
+
+
 @pytest.mark.parametrize(
     "more",
     [
