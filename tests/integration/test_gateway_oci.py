@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -15,15 +16,20 @@ from comity.addons.oci import manifests, registry
 from comity.addons.oci.manifests import Referrers, Statements, make_referrers, make_statements
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub import judge
+from comity.node.importing.importer import ImportCounter
 from comity.rules.image_signature import sign_image
 from comity.rules.model_pack import Document
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import Untrusted
 from comity.trust.names import Name
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD, HOLDS
 from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.proof import TlogProof
+from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.listed_files import UpstreamRequest
+from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model
@@ -438,3 +444,24 @@ async def test_signatures_of_an_image_are_served_at_their_tag_while_they_count(
             return (await http.get(tag, headers=ACCEPT)).status_code != 200
 
         await until(gone, what="a signature by a lost key that is not served")
+
+
+async def test_another_federation_imports_an_image_of_a_gateway(
+    node: GatewayNode, ready: Release, tmp_path: Path
+) -> None:
+    """The gateway sends large files from another port, which the importer has to allow."""
+    work = ImportCounter()
+
+    def mirror(*hosts: str) -> MirrorResult:
+        wanted = MirrorOrder(
+            UpstreamRequest.parse("oci:127.0.0.1/tiny@v1"), AllowedHosts.to(f"{node.url}/tests", hosts)
+        )
+        return fetch_repository(wanted, list_repository(wanted, pin_revision(wanted, work), work), tmp_path, work)
+
+    with pytest.raises(Untrusted) as refused:
+        await asyncio.to_thread(mirror)
+    assert refused.value.code == "UPSTREAM-REDIRECT"
+    done = await asyncio.to_thread(mirror, "127.0.0.1")
+    known = {entry.path: entry.sha256 for entry in ready.ingested.manifest.files}
+    assert {seen.entry.path: seen.entry.sha256 for seen in done.observations} == known
+    assert {seen.match for seen in done.observations} == {"sha256"}

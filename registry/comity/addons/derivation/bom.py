@@ -32,7 +32,7 @@ from comity.trust.names import UPSTREAM
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
 from comity.trust.statements import Parent
-from comity.trust.upstream import Upstream, check_commit, check_repository
+from comity.trust.upstream import HUB, Upstream, check_commit, check_repository
 from comity.trust.verify import counted_publication
 
 MAX_CONFIG: Final = 1024 * 1024
@@ -138,9 +138,10 @@ def image_purl(described: BomContent) -> str | None:
 
 
 def upstream_purl(described: BomContent) -> str | None:
-    """Return the package URL of the commit that nodes of members mirrored; None if none did."""
+    """Return the package URL of the commit of a Hub that nodes of members mirrored; None if none did, and for other
+    upstreams, whose commits no package URL names."""
     found = described.upstream
-    return hub_purl(found.repository, found.commit, found.endpoint) if found else None
+    return hub_purl(found.repository, found.commit, found.endpoint) if found and found.kind == HUB else None
 
 
 def hub_purl(repository: str, commit: str, endpoint: str = "") -> str:

@@ -15,7 +15,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
 from comity.trust.statements import Licence, Parent, Published, Vouched
-from comity.trust.upstream import Upstream
+from comity.trust.upstream import HTTPS_LIST, Upstream
 from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.home import Home
@@ -106,6 +106,8 @@ def test_a_mirrored_commit_is_named_as_nodes_state_it() -> None:
     mirrored = json.loads(write_bom(BomContent(MANIFEST, None, upstream=upstream)))["metadata"]["component"]
     assert mirrored["purl"] == purl and "externalReferences" not in mirrored
     elsewhere = replace(upstream, endpoint="https://hub.example:8443/a")
+    listed = replace(upstream, endpoint="https://host.example", repository="host.example/tiny", kind=HTTPS_LIST)
+    assert "purl" not in json.loads(write_bom(BomContent(MANIFEST, None, upstream=listed)))["metadata"]["component"]
     published = written(upstream=elsewhere)["metadata"]["component"]
     assert published["purl"].startswith("pkg:oci/")
     assert published["externalReferences"][-1]["url"] == f"{purl}?repository_url=https://hub.example:8443/a"
