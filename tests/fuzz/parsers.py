@@ -86,6 +86,7 @@ from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, Verifi
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof
 from comity.trust.upstream import check_endpoint
 from comity.trust.verify import verify
+from comity.upstream.http_list import parse_checksums
 from comity.upstream.listed_files import (
     ListedFile,
     Observation,
@@ -93,6 +94,8 @@ from comity.upstream.listed_files import (
     encode_observations,
     parse_observations,
 )
+from comity.upstream.oci_image import parse_layers
+from comity.upstream.s3_prefix import parse_page
 from comity.webhook_requests import parse_secret
 from comity.wire.addresses import GatewayUrl, RangeUrl
 from comity.wire.audit import AuditOrder, AuditReply
@@ -365,6 +368,14 @@ def _inspect(data: bytes) -> Any:
 
 
 _ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
+_IMAGE = (
+    b'{"layers":[{"mediaType":"application/octet-stream","digest":"sha256:' + b"a" * 64 + b'","size":1,'
+    b'"annotations":{"org.opencontainers.image.title":"a"}}]}'
+)
+_LISTED_KEYS = (
+    b"<L><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
+    b"<Contents><Key>a/b</Key></Contents></L>"
+)
 _OBSERVATIONS: Final = encode_observations(
     [
         Observation(_ENTRY, ListedFile("a", 1, "1" * 40, _ENTRY.sha256, "x"), "sha256", True),
@@ -533,6 +544,9 @@ PARSERS: Final[dict[str, Target]] = {
     "tile-path": Target(of_text(parse_tile_path), _TILES, to_text(lambda tile: tile.path)),
     "tlog-policy": Target(of_text(TlogPolicy.parse), _POLICIES),
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
-    "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1")),
+    "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1", "s3:a/b")),
+    "upstream-checksums": Target(parse_checksums, (b"a" * 64 + b"  sub/file\n# text\r\n" + b"B" * 64 + b" *other\n",)),
+    "upstream-image": Target(parse_layers, (_IMAGE,)),
+    "upstream-keys": Target(parse_page, (_LISTED_KEYS,)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),
 }
