@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 from comity.trust.names import LISTED, OCI, S3, is_upstream
-from comity.trust.upstream import HUB
+from comity.trust.upstream import HUB, check_endpoint, endpoint_host
 
 from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.commands.publish import LoggedEntry
@@ -169,13 +168,14 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
 
 
 def _of_url(url: str, options: UpstreamOptions) -> tuple[str, UpstreamOptions]:
-    """`https:HOST/NAME[@REV]` with its endpoint, from a URL; the same for `s3:` and `oci:`."""
+    """`https:HOST/NAME[@REV]` with its endpoint, from a URL; the same for `s3:` and `oci:`. Raises Malformed
+    (BAD-ENDPOINT)."""
     if options.endpoint:
         raise click.UsageError("a URL names its endpoint: omit --endpoint")
     origin, _, rest = url.rstrip("/").partition("//")
-    endpoint, _, name = rest.rpartition("/")
-    host = (urlsplit(url).hostname or "").lower()
-    return f"{origin}{host}/{name}", replace(options, endpoint=f"https://{endpoint}")
+    place, _, name = rest.rpartition("/")
+    endpoint = check_endpoint(f"https://{place}")
+    return f"{origin}{endpoint_host(endpoint)}/{name}", replace(options, endpoint=endpoint)
 
 
 _URLS = tuple(f"{origin}//" for origin in (LISTED, S3, OCI))
