@@ -22,6 +22,8 @@ class FileServer:
     port: int = 0
     cut: int | None = None
     status: Callable[[str], tuple[int, dict[str, str]] | None] = lambda path: None
+    route: Callable[[str], str | None] = lambda target: None
+    """Gives the path of the file for a path with its query, where it is another one."""
     asked: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -48,6 +50,8 @@ def file_server(folder: Path) -> Iterator[FileServer]:
             if (given := state.status(path)) is not None:
                 self.reply(given[0], b"", 0, given[1])
                 return
+            if (routed := state.route(unquote(self.path))) is not None:
+                path = routed
             file = state.folder / path.lstrip("/")
             if not file.is_file():
                 self.reply(404, b"", 0, {})

@@ -4,8 +4,10 @@
     https:host/name@6c12…      a list of files with their SHA-256 at a web server; the commit is computed from the list
     s3:host/name@6c12…         objects below a prefix of an S3 bucket; the commit is computed from their list
     oci:host/name@6c12…        an image in an OCI registry; the commit begins the SHA-256 of its manifest
+    ms:org/name@6c12…          a repository of ModelScope; the commit is computed from its list of files
 
-The host in the name of the last three is the endpoint's, so that no observation claims a name of another host.
+The host in the names of `https:`, `s3:` and `oci:` is the endpoint's, so that no observation claims a name of
+another host.
 
 With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
 them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
@@ -30,7 +32,7 @@ from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, OCI, S3, UPSTREAM, check_segment
+from comity.trust.names import LISTED, MS, OCI, S3, UPSTREAM, check_segment
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
@@ -38,7 +40,8 @@ HUB: Final = "huggingface-hub"
 HTTPS_LIST: Final = "https-list"
 S3_PREFIX: Final = "s3-prefix"
 OCI_IMAGE: Final = "oci-image"
-KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED, S3_PREFIX: S3, OCI_IMAGE: OCI}
+MODEL_SCOPE: Final = "modelscope"
+KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED, S3_PREFIX: S3, OCI_IMAGE: OCI, MODEL_SCOPE: MS}
 """The kinds of upstreams, and the origin in the names of each."""
 MAX_ENDPOINT: Final = 300
 
@@ -95,7 +98,9 @@ class Upstream(JsonObject):
         check_revision(self.requested)
         if is_commit(self.requested) and self.requested != self.commit:
             raise Malformed("not an upstream", why="the commit is not the requested commit")
-        if self.kind != HUB and endpoint_host(self.endpoint) != self.repository.partition("/")[0]:
+        if self.kind != HUB and not self.endpoint:
+            raise Malformed("not an upstream", why="it has no endpoint")
+        if self.kind not in (HUB, MODEL_SCOPE) and endpoint_host(self.endpoint) != self.repository.partition("/")[0]:
             raise Malformed("not an upstream", why="the namespace is not the host of the endpoint")
 
     @property

@@ -5,6 +5,7 @@
     http_list  a list of files with digests at a web server
     s3_prefix  objects below a prefix of an S3 bucket
     oci_image  an image in an OCI registry, one file for each layer
+    model_scope  a repository of ModelScope
     download   one file: ranges, resumption, hashing
     mirror     a whole commit into a folder, from an upstream or from a local folder
 

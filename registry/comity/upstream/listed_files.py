@@ -6,6 +6,7 @@
     https:host/name          the list of files at https://host/name; a commit is computed from its digests
     s3:host/name             the objects below a prefix of a bucket
     oci:host/name@v1         an image in a registry
+    ms:org/name@v1           a repository of ModelScope
 
 A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
 Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,

@@ -31,7 +31,7 @@ from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, chec
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, OCI, S3, UPSTREAM
+from comity.trust.names import LISTED, MS, OCI, S3, UPSTREAM
 from comity.trust.upstream import Upstream, check_repository, is_commit
 from comity.upstream.download import (
     CHUNK,
@@ -55,6 +55,7 @@ from comity.upstream.hub_api import (
     gated,
 )
 from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
+from comity.upstream.model_scope import SCOPE_ENDPOINT, ModelScope
 from comity.upstream.oci_image import OciImage
 from comity.upstream.s3_prefix import S3Prefix
 from comity.verifier import hub_blob
@@ -128,12 +129,14 @@ _KINDS: Final[dict[str, Callable[..., UpstreamSource]]] = {
     LISTED: HttpList,
     S3: S3Prefix,
     OCI: OciImage,
+    MS: ModelScope,
 }
 
 
 def default_endpoint(wanted: UpstreamRequest) -> str:
-    """The endpoint of a request without one: the Hub, or the host that a name has."""
-    return f"https://{wanted.repository.partition('/')[0]}" if wanted.origin != UPSTREAM else HUB_ENDPOINT
+    """The endpoint of a request without one: the Hub, ModelScope, or the host that a name has."""
+    known = {UPSTREAM: HUB_ENDPOINT, MS: SCOPE_ENDPOINT}
+    return known.get(wanted.origin, f"https://{wanted.repository.partition('/')[0]}")
 
 
 def fetch_revision(order: MirrorOrder, control: ImportControl) -> RevisionInfo:
