@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+from support import made_tables as tables
 from support import weights
 
 MIB: Final = 1024 * 1024
@@ -386,8 +387,7 @@ def _png() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + (struct.pack(">L", 0) + b"tEXt" + bytes(4)) * 100_000
 
 
-def _parquet() -> bytes:
-    footer = b"A" * 31 * MIB
+def _parquet(footer: bytes) -> bytes:
     return b"PAR1" + bytes(4) + footer + struct.pack("<L", len(footer)) + b"PAR1"
 
 
@@ -403,7 +403,14 @@ def _others() -> Files:
         "a group that contains itself": ("a.h5", _cycle),
         "chunks of an image": ("a.png", _png),
         "chunks of images": ("a.zip", lambda: zip_of(_png()[: 16 * 1024], 4_000)),
-        "base64 in a footer": ("a.parquet", _parquet),
+        "bytes in a footer": ("a.parquet", lambda: _parquet(b"A" * 31 * MIB)),
+        "lists in a footer": ("a.parquet", lambda: _parquet(b"\x49" + (b"\xf9\xff\xff\x03" * 8_000_000)[: 31 * MIB])),
+        "numbers in a footer": ("a.parquet", lambda: _parquet(b"\x16\0" * 15 * MIB)),
+        "a text in a footer": ("a.parquet", lambda: _parquet(tables.pair(b"ARROW:schema", b"A" * 30 * MIB))),
+        "a schema of Spark": ("a.parquet", lambda: _parquet(tables.pair(tables.SPARK, b"[" * 150_000))),
+        "fields that share fields": ("a.arrow", lambda: tables.message(1, tables.shared_fields(60))),
+        "batches of a stream": ("a.arrow", lambda: tables.stream([]) + tables.message(3, tables.table({})) * 150_000),
+        "parts of a sound": ("a.ogg", lambda: (b"OggS" + bytes(23)) * 99_000),
         "opcodes": ("a.pkl", lambda: b"N0" * 9_990 + b"\xff"),
         "marks": ("a.pkl", lambda: b"(" * 9_900 + b"1" * 9_900 + b"\xff"),
         "a memo of large numbers": ("a.pkl", lambda: b"Nr\xff\xff\xff\x7f0" * 6_000 + b"\xff"),

@@ -1,15 +1,13 @@
-"""Recognises files that hold data or programs by their magic bytes, and reads those of them that can hold more: Arrow
-and Parquet, MessagePack, TensorFlow Lite, PNG and RIFF.
+"""Recognises files that hold data or programs by their magic bytes, and reads those of them that can hold more:
+MessagePack, TensorFlow Lite, images and audio.
 
-Sources: the specifications of these formats; flax.serialization; pyarrow's extension types that are pickles.
+Sources: the specifications of these formats; flax.serialization.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from comity.formats import binaries, fonts
@@ -113,62 +111,96 @@ def data_format(head: bytes) -> str:
     return "" if head[:2] == b"BM" and head[6:10] != bytes(4) else found
 
 
-_PICKLED_TYPE: Final = b"arrow.py_extension_type"
-_BASE64: Final = re.compile(rb"[A-Za-z0-9+/=]{64,}")
-MAX_FOOTER: Final = 32 * 1024 * 1024
+def check_media(source: BoundedFile, head: bytes) -> None:
+    """Step over the parts of a PNG, JPEG, RIFF, FLAC or Ogg file, whose lengths say where each ends. Raises Malformed,
+    NotInspected."""
+    for magic, check in _MEDIA.items():
+        if head.startswith(magic):
+            check(source)
 
 
-def holds_pickled_types(source: BoundedFile) -> bool:
-    """Whether a Parquet or Arrow file has a type that old versions of pyarrow unpickle. Raises NotInspected, and
-    Malformed if it has no end."""
-    head = source.read_at(0, 8)
-    if head[:4] == b"PAR1":
-        tail = source.read_exactly(source.size - 8, 8) if source.size >= 12 else b""
-        if tail[4:] != b"PAR1":
-            raise Malformed("parquet: it has no end")
-        footer = _footer(source, int.from_bytes(tail[:4], "little"), 8)
-    else:
-        tail = source.read_exactly(source.size - 10, 10) if source.size >= 24 else b""
-        if tail[4:] != b"ARROW1":
-            raise Malformed("arrow: it has no end")
-        length = int.from_bytes(source.read_exactly(12, 4), "little")
-        footer = _footer(source, int.from_bytes(tail[:4], "little"), 10) + source.read_at(16, min(length, MAX_FOOTER))
-    return any(_PICKLED_TYPE in text for text in (footer, *_decoded(footer)))
+def _check_riff(source: BoundedFile) -> None:
+    length = u32(source, 4)
+    end = 8 + length + length % 2
+    if source.size > end:
+        raise Malformed(f"{source.size - end} bytes after its end")
+    position, parts = 12, 0
+    while position + 8 <= min(end, source.size):
+        position += 8 + u32(source, position + 4)
+        position += position % 2
+        parts = _count_part(parts)
+    if position > source.size + 1:
+        raise Malformed("riff: it has no end")
 
 
-def _footer(source: BoundedFile, length: int, after: int) -> bytes:
-    if length > MAX_FOOTER:
-        raise NotInspected(f"a footer of {length} bytes")
-    return source.read_exactly(source.size - after - length, length)
-
-
-def _decoded(footer: bytes) -> Iterator[bytes]:
-    """The Arrow schema within a Parquet footer is base64."""
-    for match in _BASE64.finditer(footer):
-        for skipped in range(4):
-            text = match[0][skipped:].rstrip(b"=")
-            try:
-                yield base64.b64decode(text[: len(text) // 4 * 4])
-            except binascii.Error:
-                continue
-
-
-def check_image(source: BoundedFile, head: bytes) -> tuple[str, ...]:
-    """Malformed parts of a PNG or RIFF file, whose lengths say where it ends."""
-    if head[:4] == b"RIFF":
-        end = 8 + int.from_bytes(head[4:8], "little")
-        return (f"{source.size - end - end % 2} bytes after its end",) if source.size > end + end % 2 + 1 else ()
-    if head[:4] != b"\x89PNG":
-        return ()
-    position = 8
-    for _ in range(MAX_CHUNKS):
-        if position + 12 > source.size:
-            return ("png: it has no end",)
+def _check_png(source: BoundedFile) -> None:
+    position, parts = 8, 0
+    while position + 12 <= source.size:
         chunk = source.read_at(position, 8)
         position += 12 + int.from_bytes(chunk[:4], "big")
-        if chunk[4:] == b"IEND":
-            return (f"{source.size - position} bytes after its end",) if position < source.size else ()
-    return (f"png: more than {MAX_CHUNKS} chunks",)
+        if chunk[4:] == b"IEND" and position < source.size:
+            raise Malformed(f"{source.size - position} bytes after its end")
+        if chunk[4:] == b"IEND" and position == source.size:
+            return
+        parts = _count_part(parts)
+    raise Malformed("png: it has no end")
+
+
+def _check_jpeg(source: BoundedFile) -> None:
+    """The segments up to the first scan: where the scans end, decoders alone know."""
+    position, parts = 2, 0
+    while True:
+        mark = source.read_exactly(position, 4)
+        if mark[0] != 0xFF:
+            raise Malformed("jpeg: a segment without a mark")
+        if mark[1] == _START_OF_SCAN:
+            return
+        position += 1 if mark[1] == 0xFF else 2 + int.from_bytes(mark[2:], "big")  # marks may be padded
+        parts = _count_part(parts)
+
+
+_START_OF_SCAN: Final = 0xDA
+
+
+def _check_flac(source: BoundedFile) -> None:
+    """The blocks of metadata, which precede the frames."""
+    position, parts, last = 4, 0, False
+    while not last:
+        block = source.read_exactly(position, 4)
+        last = block[0] >= 0x80
+        position += 4 + int.from_bytes(block[1:], "big")
+        parts = _count_part(parts)
+    if source.read_at(min(position, source.size), 1) not in (b"\xff", b""):
+        raise Malformed("flac: no frame after its metadata")
+    if position > source.size:
+        raise Malformed("flac: it has no end")
+
+
+def _check_ogg(source: BoundedFile) -> None:
+    position, parts = 0, 0
+    while position < source.size:
+        head = source.read_exactly(position, 27)
+        if head[:4] != b"OggS":
+            raise Malformed(f"{source.size - position} bytes after its end")
+        position += 27 + head[26] + sum(source.read_exactly(position + 27, head[26]))
+        parts = _count_part(parts)
+    if position > source.size:
+        raise Malformed("ogg: it has no end")
+
+
+def _count_part(parts: int) -> int:
+    if parts >= MAX_CHUNKS:
+        raise NotInspected(f"more than {MAX_CHUNKS} parts")
+    return parts + 1
+
+
+_MEDIA: Final[Mapping[bytes, Callable[[BoundedFile], None]]] = {
+    b"RIFF": _check_riff,
+    b"\x89PNG": _check_png,
+    b"\xff\xd8\xff": _check_jpeg,
+    b"fLaC": _check_flac,
+    b"OggS": _check_ogg,
+}
 
 
 MAX_RECORDS: Final = 200_000
@@ -279,26 +311,26 @@ MAX_OPERATORS: Final = 10_000
 
 def tflite_operators(source: BoundedFile) -> Iterator[str]:
     """The operators of a TensorFlow Lite model that are not its own. Raises Malformed."""
-    root = _u32(source, 0)
-    vector = _table_field(source, root, 1)
+    root = u32(source, 0)
+    vector = table_field(source, root, 1)
     if vector is None:
         raise Malformed("tflite: it has no operators")
-    vector += _u32(source, vector)
-    count = _u32(source, vector)
+    vector += u32(source, vector)
+    count = u32(source, vector)
     if count > MAX_OPERATORS:
         raise NotInspected(f"more than {MAX_OPERATORS} operators")
     for place in range(count):
         at = vector + 4 + 4 * place
-        name = _table_field(source, at + _u32(source, at), 1)
+        name = table_field(source, at + u32(source, at), 1)
         if name is not None:
-            name += _u32(source, name)
-            custom = source.read_exactly(name + 4, min(_u32(source, name), 200)).decode("utf-8", "replace")
+            name += u32(source, name)
+            custom = source.read_exactly(name + 4, min(u32(source, name), 200)).decode("utf-8", "replace")
             if custom and custom not in _KNOWN_TFLITE:
                 yield custom
 
 
-def _table_field(source: BoundedFile, table: int, number: int) -> int | None:
-    """The position of a field of a table of a flat buffer; None if it is missing."""
+def table_field(source: BoundedFile, table: int, number: int) -> int | None:
+    """The position of a field of a table of a flat buffer; None if it is missing. Raises Malformed."""
     vtable = table - int.from_bytes(source.read_exactly(table, 4), "little", signed=True)
     if 4 + 2 * number + 2 > int.from_bytes(source.read_exactly(vtable, 2), "little"):
         return None
@@ -306,5 +338,6 @@ def _table_field(source: BoundedFile, table: int, number: int) -> int | None:
     return table + offset if offset else None
 
 
-def _u32(source: BoundedFile, at: int) -> int:
+def u32(source: BoundedFile, at: int) -> int:
+    """A number of a flat buffer. Raises Malformed."""
     return int.from_bytes(source.read_exactly(at, 4), "little")

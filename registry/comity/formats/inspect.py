@@ -14,9 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import BinaryIO, Final
 
-from comity.formats import archives, arrays, binaries, coreml, data_files, fonts, hdf5, messages, streams, texts
+from comity.formats import (
+    archives,
+    arrays,
+    binaries,
+    coreml,
+    data_files,
+    datasets,
+    fonts,
+    hdf5,
+    messages,
+    streams,
+    texts,
+)
 from comity.formats.archives import ArchiveMember, has_zip_end_record
-from comity.formats.loaders import active_by_name, is_raw_by_name
+from comity.formats.loaders import active_by_name, is_packed_chunk, is_raw_by_name
 from comity.formats.pickles import is_pickle
 from comity.formats.sanity import MAX_FINDINGS, check_gguf_header, check_safetensors_header
 from comity.formats.source import BoundedFile, InspectedFile, NotInspected
@@ -25,7 +37,7 @@ from comity.trust.errors import Malformed
 from comity.trust.evidence import Inspection
 from comity.trust.frozen import frozen
 
-SCANNER_VERSION: Final = 5
+SCANNER_VERSION: Final = 6
 """Raised whenever an answer about any file may be another: answers are kept by digest and this number."""
 FILE_HEAD: Final = 512
 MAX_SAFETENSORS_HEADER: Final = 100_000_000
@@ -143,7 +155,7 @@ def _probe(file: InspectedFile, kind: str, otherwise: bool) -> Inspection | None
         if unpacked.error and not unpacked.data:
             return None
         source = BoundedFile.of(unpacked.data, file.work, truncated=kind == "lzma" and bool(unpacked.error))
-        inside = file.inside(source, "")
+        inside = file.inside(source, _unpacked_name(file))
     except NotInspected as error:
         return _not_inspected(kind, error)
     calls = tuple(text for text in inside.active if not text.startswith(("unknown", "not-inspected")))
@@ -157,6 +169,8 @@ def _weak(file: InspectedFile, head: bytes) -> tuple[str, Inspection]:
     source, suffix = file.source, PurePosixPath(file.path).suffix.lower()
     if name := data_files.data_format(head):
         return name, _read_data(file, name, head)
+    if datasets.is_arrow_stream(source):
+        return "table", _read_data(file, "table", head)
     printable = not texts.has_controls(head)
     if printable and texts.is_text(source):
         return _text(file, head)
@@ -201,10 +215,10 @@ def _read_data(file: InspectedFile, name: str, head: bytes) -> Inspection:
     try:
         if name == "table" and head.startswith(b"SQLite"):
             return Inspection(name, ("not-inspected: tables of SQLite, in which programs keep pickles",))
-        if name == "table" and data_files.holds_pickled_types(file.source):
-            return Inspection(name, ("pickle: a type of pyarrow",))
-        if name == "image":
-            return Inspection(name, malformed=data_files.check_image(file.source, head))
+        if name == "table":
+            return Inspection(name, tuple(dict.fromkeys(datasets.active_in_table(file.source))))
+        if name in ("image", "audio"):
+            data_files.check_media(file.source, head)
         if name in _CHECKS:
             _CHECKS[name](file.source)
         if name == "tflite":
@@ -370,7 +384,7 @@ def _read_tar(file: InspectedFile) -> Inspection:
 def _stream(kind: str) -> Reading:
     def read(file: InspectedFile) -> Inspection:
         unpacked = streams.unpack(kind, file.source)
-        name = PurePosixPath(file.path).stem
+        name = _unpacked_name(file)
         inside = BoundedFile.of(unpacked.data, file.work, truncated=bool(unpacked.error))
         found = _in_member(file, inside, name or "inside")
         if unpacked.error:
@@ -379,6 +393,11 @@ def _stream(kind: str) -> Reading:
         return Inspection(kind, found.active, found.malformed)
 
     return Reading(kind, lambda file, head: streams.begins_stream(kind, head), read)
+
+
+def _unpacked_name(file: InspectedFile) -> str:
+    """The name of what a stream unpacks to: without its last suffix, but the name of numbers remains."""
+    return file.path if is_raw_by_name(file.path) else PurePosixPath(file.path).stem
 
 
 def _read_numpy(file: InspectedFile) -> Inspection:
@@ -413,7 +432,7 @@ READINGS: Final = (
     Reading("zip", _begins_zip, _read_zip),
     Reading(
         "archive",
-        lambda file, head: head.startswith(streams.PACKED_MAGIC),
+        lambda file, head: head.startswith(streams.PACKED_MAGIC) and not is_packed_chunk(file.path, head),
         lambda file: Inspection("archive", ("archive",)),
     ),
     Reading("program", lambda file, head: bool(data_files.program_format(file.source, head)), _read_program),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Final
 
+from comity.formats.datasets import is_zarr_chunk
 from comity.trust.frozen import frozen
 
 
@@ -59,7 +60,13 @@ LOADERS: Final = (
     Loader("Java, .NET, MATLAB", (".ser", ".mat"), ("serialized",)),
     Loader("NeMo, tarfile", (".nemo", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz"), (*_STREAMS, "tar")),
     Loader("zipfile, zipimport", (".zip", ".mar", ".jar", ".task"), ("zip",)),
-    Loader("pyarrow, pandas.read_parquet", (".parquet", ".arrow", ".feather"), ("table",)),
+    Loader("pyarrow, pandas.read_parquet, datasets", (".parquet", ".arrow", ".feather"), ("table",)),
+    Loader("datasets, pandas.read_csv, pandas.read_json", (".jsonl", ".ndjson", ".csv", ".tsv"), (*_STREAMS, "text")),
+    Loader("zarr, xarray", (".zarray", ".zmetadata", "zarr.json"), ("json",)),
+    Loader("zarr, which reads the metadata first", ("*.zarr/**/0.0", "*.zarr/**/c/0/0"), ("gzip", "raw")),
+    Loader("webdataset", (".tar", ".tar.gz"), ("gzip", "tar", "pickle", "numpy", "image", "audio", "json")),
+    Loader("soundfile, torchaudio", (".wav", ".flac", ".ogg", ".mp3"), ("audio",)),
+    Loader("Pillow, torchvision", (".png", ".jpg", ".jpeg", ".webp", ".gif"), ("image",)),
     Loader("a graph that names it", (".onnx_data", ".onnx.data", "openvino*.bin", ".npy"), ("raw",)),
 )
 
@@ -89,9 +96,16 @@ def active_by_name(path: str) -> tuple[str, ...]:
 def is_raw_by_name(path: str) -> bool:
     """Whether a graph in another file takes numbers from this one: no loader reads it alone."""
     name = PurePosixPath(path).name.lower()
+    if is_zarr_chunk(PurePosixPath(path).parts):
+        return True
     if name.endswith((".onnx_data", ".onnx.data")) or ".onnx_data" in name or ".onnx.data" in name:
         return True
     return name.startswith("openvino") and name.endswith(".bin")
+
+
+def is_packed_chunk(path: str, head: bytes) -> bool:
+    """Whether a file is a chunk of Zarr in zstd, which nothing unpacks but the codec that the metadata names."""
+    return head.startswith(b"\x28\xb5\x2f\xfd") and is_zarr_chunk(PurePosixPath(path).parts)
 
 
 @frozen
@@ -118,7 +132,7 @@ FORMATS: Final[dict[str, FormatRule]] = {
         "no key, however it is escaped, makes transformers, diffusers, sentence-transformers, PEFT, Hydra, Keras or "
         "Jupyter import or call anything",
         "of a document that is larger, or is not JSON, the strings are read and not the structure; other programs may "
-        "call what another key names",
+        "call what another key names; of Zarr, no codec is one of another package",
     ),
     "text": FormatRule(
         "all of it, at most 32 MiB; of a larger text the first MiB and the last 64 KiB; UTF-16 only with a mark and a "
@@ -182,21 +196,30 @@ FORMATS: Final[dict[str, FormatRule]] = {
     "lzma": FormatRule("as gzip", "as gzip"),
     "zlib": FormatRule("as gzip", "as gzip"),
     "table": FormatRule(
-        "of Parquet and Arrow the footer and the schema; of TensorFlow's records (`tfevents`) every length and its "
-        "checksum",
-        "no type in it is a pickle of pyarrow; records fill the file to its end",
-        "SQLite is not read: it is *not inspected*; ORC and Avro are unknown here",
+        "of Parquet the whole footer; of Arrow's files the footer, of its streams every message; the schemas of "
+        "Arrow, Spark and Avro in them; of TensorFlow's records (`tfevents`) every length and its checksum",
+        "no type in it is a pickle, or made from a name by Spark or Avro; every extension type is a known one; "
+        "columns, batches and records are in the file, and columns in other files inside the folder",
+        "the pages of columns are not unpacked; SQLite and encrypted tables are *not inspected*; ORC, Avro and the "
+        "first version of Feather are unknown here",
     ),
     "image": FormatRule(
-        "the magic bytes; of PNG and RIFF the lengths", "a decoder reads it; PNG and RIFF end where they say"
+        "the magic bytes; of PNG, WebP and JPEG the lengths of the parts, of JPEG up to the first scan",
+        "a decoder reads it; PNG and WebP end where they say",
+        "errors of decoders are not found",
     ),
-    "audio": FormatRule("the magic bytes", "a decoder reads it", "errors of decoders are not found"),
+    "audio": FormatRule(
+        "the magic bytes; of WAV and Ogg the lengths of all parts, of FLAC those of its metadata",
+        "a decoder reads it; WAV and Ogg end where they say",
+        "errors of decoders are not found",
+    ),
     "pdf": FormatRule(
         "the magic bytes", "no loader of models reads it", "the scripts that a PDF viewer may run are not judged"
     ),
     "raw": FormatRule(
         "the first bytes and the end, with all readings",
         "no reading begins, and the name says that another file takes numbers from it",
+        "chunks of Zarr in blosc and zstd are not unpacked; in a zip they are *unknown*",
     ),
     "empty": FormatRule("its size", "there is nothing to read"),
     "pytorch": FormatRule("the directory, every pickle and every other member; not the storages", ""),

@@ -51,12 +51,12 @@ def fields(source: BoundedFile, start: int, end: int) -> Iterator[Field]:
     cursor = Cursor(source, start, end, WINDOW)
     while cursor.position < end:
         cursor.step()
-        key = _varint(cursor)
+        key = varint(cursor)
         number, kind = key >> 3, key & 7
         if kind == 0:
-            yield Field(number, kind, cursor.position, 0, _varint(cursor))
+            yield Field(number, kind, cursor.position, 0, varint(cursor))
         elif kind == _LENGTH_DELIMITED:
-            length = _varint(cursor)
+            length = varint(cursor)
             at = cursor.position
             cursor.skip(length)
             yield Field(number, kind, at, length)
@@ -68,7 +68,8 @@ def fields(source: BoundedFile, start: int, end: int) -> Iterator[Field]:
             raise Malformed("not a message", why="unknown wire type")
 
 
-def _varint(cursor: Cursor) -> int:
+def varint(cursor: Cursor) -> int:
+    """A number in groups of seven bits, as Protocol Buffers and Thrift write it. Raises Malformed."""
     value = 0
     for shift in range(0, 70, 7):
         byte = cursor.uint(1)
@@ -225,7 +226,7 @@ class OnnxReader:
             if item.key == 13:
                 pair = {each.key: self._text(each) for each in self._walk(item.at, item.length, depth)}
                 location = pair.get(2, b"").decode("utf-8", "replace")
-                if pair.get(1) == b"location" and not _is_inside(location):
+                if pair.get(1) == b"location" and not is_inside(location):
                     self._found.outside[location] = None
 
     def _text(self, item: Field) -> bytes:
@@ -237,6 +238,7 @@ class OnnxReader:
 MAX_TEXT: Final = 4096
 
 
-def _is_inside(location: str) -> bool:
+def is_inside(location: str) -> bool:
+    """Whether the path that a file names is within the folder of the file."""
     path = PurePosixPath(location.replace("\\", "/"))
     return bool(location) and not path.is_absolute() and ".." not in path.parts and ":" not in location[:3]

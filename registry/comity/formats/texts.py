@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from comity.formats import keras
+from comity.formats.datasets import ZARR_METADATA, active_codec
 from comity.formats.source import BoundedFile, NotInspected, Work
 from comity.formats.templates import active_in_template
 
@@ -32,6 +33,7 @@ CONFIGURATION_FILES: Final = frozenset(
         *("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"),
         *("image_processor_config.json", "video_preprocessor_config.json", "feature_extractor_config.json"),
         *("generation_config.json", "adapter_config.json", "model_index.json", "modules.json", "chat_template.json"),
+        *ZARR_METADATA,
     }
 )
 """Files that tell loaders what to import or which template to use: one that cannot be parsed is a finding."""
@@ -215,6 +217,7 @@ class JsonMembers:
         if name == "modules.json":
             self._readers["type"] = _module_type
         self._index = name == "model_index.json"
+        self._zarr = name in ZARR_METADATA
 
     def __call__(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
         for name, value in members:
@@ -222,6 +225,8 @@ class JsonMembers:
                 self.active.extend(reader(value))
             if self._index:
                 self.active.extend(_component(name, value))
+            if self._zarr:
+                self.active.extend(active_codec(name, value))
         self.active.extend(keras.active_in_object(members))
         return dict(members)
 
