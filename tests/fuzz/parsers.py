@@ -94,6 +94,7 @@ from comity.upstream.listed_files import (
     encode_observations,
     parse_observations,
 )
+from comity.upstream.model_scope import parse_files
 from comity.upstream.oci_image import parse_layers
 from comity.upstream.s3_prefix import parse_page
 from comity.webhook_requests import parse_secret
@@ -372,6 +373,7 @@ _IMAGE = (
     b'{"layers":[{"mediaType":"application/octet-stream","digest":"sha256:' + b"a" * 64 + b'","size":1,'
     b'"annotations":{"org.opencontainers.image.title":"a"}}]}'
 )
+_SCOPE_FILES = b'{"Data":{"Files":[{"Path":"a","Type":"blob","Size":1,"Sha256":"' + b"a" * 64 + b'"}]}}'
 _LISTED_KEYS = (
     b"<L><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken>"
     b"<Contents><Key>a/b</Key></Contents></L>"
@@ -546,6 +548,7 @@ PARSERS: Final[dict[str, Target]] = {
     "tlog-proof": Target(TlogProof.parse, _PROOFS, TlogProof.encode),
     "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1", "s3:a/b")),
     "upstream-checksums": Target(parse_checksums, (b"a" * 64 + b"  sub/file\n# text\r\n" + b"B" * 64 + b" *other\n",)),
+    "upstream-files": Target(parse_files, (_SCOPE_FILES,)),
     "upstream-image": Target(parse_layers, (_IMAGE,)),
     "upstream-keys": Target(parse_page, (_LISTED_KEYS,)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),

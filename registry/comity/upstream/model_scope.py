@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.upstream import MODEL_SCOPE, Upstream
+from comity.trust.upstream import MODEL_SCOPE, Upstream, is_commit
 from comity.upstream.http_list import MAIN, guarded_requests, list_commit, require_success
 from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
 from comity.upstream.listed_files import ListedFile, UpstreamRequest
@@ -71,6 +71,8 @@ class ModelScope:
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the files that a branch or tag has now."""
         commit = _commit(self._files(wanted.repository, wanted.revision))
+        if is_commit(wanted.revision) and wanted.revision != commit:
+            raise not_found(f"{wanted}", f"the branch {DEFAULT_BRANCH} has other files now, {commit}")
         upstream = Upstream(self.allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, MODEL_SCOPE)
         return RevisionInfo(upstream, "", "")
 
@@ -107,7 +109,8 @@ class ModelScope:
 
 
 def _branch(revision: str) -> str:
-    return DEFAULT_BRANCH if revision == MAIN else revision
+    """The branch or tag that the API is asked for; a commit of ours is looked for on its default branch."""
+    return DEFAULT_BRANCH if revision == MAIN or is_commit(revision) else revision
 
 
 def _commit(files: dict[str, ListedFile]) -> str:

@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
 from comity.trust.encoding import Digest, bare_digest, sha256
 from comity.trust.errors import Malformed, NotFound
-from comity.trust.upstream import OCI_IMAGE, Upstream
+from comity.trust.upstream import OCI_IMAGE, Upstream, is_commit
 from comity.upstream.http_list import MAIN, Ask, guarded_requests, require_host, require_success
 from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
 from comity.upstream.listed_files import ListedFile, UpstreamRequest
@@ -86,6 +86,8 @@ class OciImage:
         with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
             body = self._manifest(ask, wanted.repository, wanted.revision)
         commit = sha256(body)[:40]
+        if is_commit(wanted.revision) and wanted.revision != commit:
+            raise not_found(f"{wanted}", "a tag of 40 hex digits is no commit here: name the digest of its manifest")
         upstream = Upstream(self.allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, OCI_IMAGE)
         return RevisionInfo(upstream, "", "")
 

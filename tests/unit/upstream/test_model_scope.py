@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,9 @@ def test_a_repository_is_mirrored_and_a_replaced_file_is_another_commit(tmp_path
         assert (got, {seen.match for seen in done.observations}) == (FILES, {"sha256"})
         assert pinned.upstream.name == f"ms:org/tiny@{pinned.upstream.commit}"
         server.cut = None
+        assert pin_revision(replace(order, wanted=replace(WANTED, revision=pinned.upstream.commit)), Silent())
+        with pytest.raises(NotFound):
+            pin_revision(replace(order, wanted=replace(WANTED, revision="1f" * 20)), Silent())
         (site / "files").write_bytes(answer(item("config.json", b"[]\n")))
         with pytest.raises(NotFound):
             list_repository(order, pinned, Silent())
