@@ -69,7 +69,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "log": LazyCommand("Verify", ".log", "Read and check transparency logs."),
     "publisher": LazyCommand("Publish", ".publisher", "Make and list publisher identities."),
     "publish": LazyCommand("Publish", ".publish", "Sign a folder and publish it to one or two nodes."),
-    "import": LazyCommand("Publish", ".import_", "Mirror a repository of a Hub through your node, and log it."),
+    "import": LazyCommand("Publish", ".import_", "Mirror files of an upstream through your node, and log it."),
     "vouch": LazyCommand("Publish", ".vouch", "Sign and log that you checked an artifact yourself."),
     "approve": LazyCommand("Publish", ".approve", "Approve an artifact for a use, as a named officer."),
     "approvals": LazyCommand("Publish", ".approvals", "List approvals of officers, end yours, and carry them."),

@@ -95,12 +95,12 @@ def _media() -> Mapping[str, bytes]:
     wav = b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x08\0\0\0" + bytes(8)
     return {
         "image.png": b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IEND\xaeB`\x82",
-        "image.jpg": b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01" + bytes(40) + b"\xff\xd9",
+        "image.jpg": b"\xff\xd8\xff\xe0\0\x10JFIF\0\x01" + bytes(8) + b"\xff\xda\0\x08" + bytes(40) + b"\xff\xd9",
         "image.gif": b"GIF89a\x01\0\x01\0\0\0\0;",
         "image.webp": b"RIFF" + struct.pack("<I", 16) + b"WEBPVP8 \x04\0\0\0" + bytes(4),
         "sample.wav": b"RIFF" + struct.pack("<I", len(wav)) + wav,
-        "sample.flac": b"fLaC\0\0\0\x22" + bytes(34),
-        "sample.ogg": b"OggS\0\x02" + bytes(40),
+        "sample.flac": b"fLaC\x80\0\0\x22" + bytes(34),
+        "sample.ogg": b"OggS\0\x02" + bytes(21),
         "sample.mp3": b"ID3\x04\0\0\0\0\0\0" + b"\xff\xfb\x90\0" + bytes(64),
         "paper.pdf": b"%PDF-1.5\n%\xd0\xd4\xc5\xd8\n1 0 obj\n<<>>\nendobj\ntrailer\n<<>>\n%%EOF\n",
     }

@@ -192,7 +192,7 @@ class _Reader:
             raise Malformed(
                 f"{self._origin} lists more than {MAX_ASKED} files without their sizes",
                 why=f"{CHECKSUMS} has no sizes, and each of them is one request",
-                hint=f"ask its owner to put {MANIFEST} beside it: a folder of `comity pull` has one",
+                hint=f"ask its owner to put {MANIFEST} beside it",
                 code="TOO-MANY-FILES",
             )
         # Check that a manifest may hold every path, before any of them is requested.

@@ -21,6 +21,7 @@ NAMED: Final[Mapping[str, str]] = {
     "in-toto.io": "names of formats",
     "sigstore.dev": "the name of a format",
     "slsa.dev": "the name of a format",
+    "www.modelscope.cn": "the hub of `ms:` names, from which an operator asks to import, unless they name another one",
     "www.w3.org": "names of formats",
 }
 """Hosts in the sources, but those of examples, and for what. None is of the makers of the product."""

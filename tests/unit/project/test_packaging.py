@@ -33,6 +33,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/verifier.py": frozenset[str](),
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,
+    "registry/comity/upstream/s3_prefix": BASE | S3,
     "registry/comity/addons/derivation": BASE | GGUF,
     "registry/comity/addons/oci": BASE | NODE,
     "registry/comity/addons/wheel_index": BASE | NODE,
