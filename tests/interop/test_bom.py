@@ -1,4 +1,5 @@
-"""The ML-BOM validated by CycloneDX's own schema, as the reference library brings it, in an environment of its own."""
+"""Bills validated by CycloneDX's own schema, as the reference library brings it, and by the model that the SPDX project
+generates from its shapes, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from comity.addons.derivation.bom import BomContent, write_bom
 from comity.addons.derivation.site_bom import write_site_bom
+from comity.addons.derivation.spdx import write_spdx
 from comity.rules.artifact_kind import DATASET, MODEL
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
@@ -44,6 +46,21 @@ for path in sys.argv[1:]:
     for name in purls(json.load(open(path, encoding="utf-8"))):
         if PackageURL.from_string(name).to_string().replace("%3A", ":") != name.replace("%3A", ":"):
             print(path, name)
+"""
+SPDX_LIBRARY = "spdx-python-model==0.0.6"
+SPDX_CHECK = """
+import io
+import json
+import sys
+import spdx_python_model
+for path in sys.argv[1:]:
+    try:
+        model, found = spdx_python_model.load_data(json.load(open(path, encoding="utf-8")))
+        model.JSONLDSerializer().write(found, io.BytesIO())
+        if found.missing_ids:
+            print(path, found.missing_ids)
+    except Exception as error:
+        print(path, type(error).__name__)
 """
 GOOD = case()
 GOOD_MANIFEST = Manifest.parse(GOOD.manifest)
@@ -88,3 +105,27 @@ def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [line.split(" ")[0] for line in ran.stdout.splitlines() if ".json " in line] == [str(wrong)]
+
+
+@pytest.mark.slow
+def test_every_document_is_valid_by_the_model_of_spdx(tmp_path: Path) -> None:
+    contents = [described(spdx) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")]
+    contents += [replace(described("MIT"), kind=DATASET), BomContent(GOOD_MANIFEST, None)]
+    good = [write_spdx(each) for each in contents]
+    bad = []
+    for member, value in (
+        ("software_packageVersion", ["v1"]),
+        ("software_primaryPurpose", "spaceship"),
+        ("made_up", 1),
+    ):
+        broken = json.loads(good[0])
+        next(each for each in broken["@graph"] if each["type"] == "ai_AIPackage")[member] = value
+        bad.append(json.dumps(broken))
+    paths = [tmp_path / f"{number}.json" for number in range(len(good) + len(bad))]
+    for path, text in zip(paths, (*good, *bad), strict=True):
+        path.write_text(text, "utf-8")
+    ran = subprocess.run(
+        [python_with(SPDX_LIBRARY), "-c", SPDX_CHECK, *map(str, paths)], capture_output=True, text=True, check=False
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert [line.split(" ")[0] for line in ran.stdout.splitlines()] == [str(path) for path in paths[len(good) :]]

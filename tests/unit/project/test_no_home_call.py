@@ -20,6 +20,7 @@ NAMED: Final[Mapping[str, str]] = {
     "huggingface.co": "the hub from which an operator asks to import, unless they name another one",
     "in-toto.io": "names of formats",
     "sigstore.dev": "the name of a format",
+    "spdx.org": "the name of a vocabulary",
     "slsa.dev": "the name of a format",
     "www.modelscope.cn": "the hub of `ms:` names, from which an operator asks to import, unless they name another one",
     "www.w3.org": "names of formats",

@@ -15,7 +15,7 @@ COMMANDS: Final = {
         "comity.addons.derivation.commands.derive",
         "Derive a child's weights again from its parent, and compare.",
     ),
-    "bom": ("Verify", "comity.addons.derivation.commands.bom", "Write a CycloneDX ML-BOM of an artifact or a site."),
+    "bom": ("Verify", "comity.addons.derivation.commands.bom", "Write a bill of materials of an artifact or a site."),
     "diff": ("Verify", "comity.addons.derivation.commands.diff", "Show the differences between two artifacts."),
 }
 GUESSES: Final = {"sbom": ("bom",)}

@@ -134,6 +134,11 @@ def test_an_adapter_depends_on_its_base_and_a_finetune_on_no_parent() -> None:
     assert [ref for ref in needs["dependsOn"] if ref.startswith("ancestor:")] == [refs[1]]
 
 
+def test_a_mirrored_list_of_a_web_server_has_no_package_url() -> None:
+    listed = Upstream("https://models.example.org/pub", "models.example.org/tiny", COMMIT, COMMIT, HTTPS_LIST)
+    assert "purl" not in json.loads(write_bom(BomContent(MANIFEST, None, upstream=listed)))["metadata"]["component"]
+
+
 def test_a_dataset_is_data_without_a_model_card() -> None:
     model = written(kind="dataset", config=b'{"model_type":"x"}')["metadata"]["component"]
     assert model["type"] == "data" and "modelCard" not in model
