@@ -147,6 +147,10 @@ async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
     assert {line["blob"] for line in ours} == {BLOB[:12]}
 
 
+def copied(logged: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [line for line in logged if line["event"] == "fetched" and line["blob"] == BLOB]
+
+
 async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
     async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
@@ -157,10 +161,11 @@ async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, o
                 return stat.have
 
             await until(there, what="the copy")
+            await until(lambda: copied(logged), what="the line about it")
     assert served(logged) > 0
     over_https = [line for line in logged if line["event"] == "blob served"]
     assert {line["peer"] for line in over_https} == {made.founded.homes[1].name}
-    fetched = next(line for line in logged if line["event"] == "fetched" and line["blob"] == BLOB)
+    (fetched,) = copied(logged)
     assert isinstance(fetched["sources"], dict)
     assert any(name.endswith("over https") for name in fetched["sources"])
 
