@@ -27,7 +27,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD, HOLDS
 from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.proof import TlogProof
-from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.federation import until

@@ -15,8 +15,8 @@ import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Refused, Unavailable, Untrusted
 from comity.upstream import mirror
 from comity.upstream.download import NoImportObserver, Timeouts
-from comity.upstream.hub_api import AllowedHosts, Origin, RepositoryListing
-from comity.upstream.listed_files import Observation, UpstreamRequest
+from comity.upstream.guarded import AllowedHosts, Origin
+from comity.upstream.listed_files import Observation, RepositoryListing, UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.hub_like import Answer, Asked, HubLike, Interference, hub_like
 from support.weights import as_tensor
@@ -439,7 +439,7 @@ def test_a_disabled_repository_is_not_given_out(hub: HubLike, tmp_path: Path) ->
 
 
 def test_an_answer_without_end_is_cut_off(hub: HubLike, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("comity.upstream.hub_api.MAX_RESPONSE_BYTES", 20_000)
+    monkeypatch.setattr("comity.upstream.guarded.MAX_RESPONSE_BYTES", 20_000)
     hub.interfere = only("/revision/main", lambda asked: Answer(200, b'"' + b"x" * 100_000 + b'"'))
     with pytest.raises(Malformed) as endless:
         run(order(hub), tmp_path / "work")

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed
-from comity.upstream.hub_api import AllowedHosts, HubApi, RepositoryListing, RetryLater
-from comity.upstream.listed_files import UpstreamRequest
+from comity.upstream.guarded import AllowedHosts, RetryLater
+from comity.upstream.hub_api import HubApi
+from comity.upstream.listed_files import RepositoryListing, UpstreamRequest
 from comity.v1 import upstream_pb2
 from comity.wire import limits
 from comity.wire.rpc import rpc_of

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from comity.trust.errors import ComityError
-from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, fetch_repository, list_repository, pin_revision
 

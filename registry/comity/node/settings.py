@@ -21,7 +21,7 @@ from comity.trust.encoding import parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
 from comity.trust.upstream import check_endpoint
-from comity.upstream.hub_api import HUB_ENDPOINT, Origin
+from comity.upstream.guarded import HUB_ENDPOINT, Origin
 from comity.wire.addresses import Address, GatewayUrl, Network
 
 MIN_RATE: Final = 100_000

@@ -25,19 +25,25 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.upstream import Upstream
-from comity.upstream.hub_api import (
+from comity.upstream.guarded import (
     MAX_RETRY_AFTER,
     READ_TIMEOUT,
     AllowedHosts,
-    RepositoryListing,
     RetryLater,
-    RevisionInfo,
-    gated,
     http_module,
     retry_after,
     unreachable,
 )
-from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
+from comity.upstream.hub_api import gated
+from comity.upstream.listed_files import (
+    BlobHash,
+    ListedFile,
+    Observation,
+    RepositoryListing,
+    RevisionInfo,
+    UpstreamRequest,
+    compare,
+)
 
 
 class FileObserver(Protocol):

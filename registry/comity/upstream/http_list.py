@@ -12,37 +12,25 @@ only, bounded in bytes and time.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import quote
 
-from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
-from comity.trust.encoding import Digest, canonical, sha256
-from comity.trust.errors import ComityError, Malformed, NotFound
-from comity.trust.upstream import HTTPS_LIST, Upstream, endpoint_host, is_commit
-from comity.upstream.hub_api import (
-    MAX_CALL_SECONDS,
-    MAX_RESPONSE_BYTES,
-    MAX_TOTAL,
-    AllowedHosts,
-    Origin,
+from comity.trust.artifact import MAX_FILES, Manifest
+from comity.trust.encoding import Digest
+from comity.trust.errors import Malformed, NotFound
+from comity.trust.upstream import HTTPS_LIST, Upstream, is_commit
+from comity.upstream.guarded import AllowedHosts, Ask, guarded_requests, not_found, require_success, unusable
+from comity.upstream.listed_files import (
+    MAIN,
+    ListedFile,
     RepositoryListing,
-    RetryLater,
     RevisionInfo,
-    access_denied,
-    guarded,
-    guarded_client,
-    http_module,
-    not_found,
-    not_importable,
-    unreachable,
-    unusable,
+    UpstreamRequest,
+    check_paths,
+    list_commit,
+    require_host,
 )
-from comity.upstream.listed_files import ListedFile, UpstreamRequest
 
-Ask: TypeAlias = Callable[..., Any]
-MAIN: Final = "main"
 MANIFEST: Final = ".comity/manifest.json"
 CHECKSUMS: Final = "SHA256SUMS"
 MAX_ASKED: Final = 10_000
@@ -76,56 +64,6 @@ def parse_checksums(data: bytes) -> dict[str, Digest]:
     return found
 
 
-def list_commit(digests: Mapping[str, str]) -> str:
-    """The commit of a list: 40 hex digits that follow from its paths and SHA-256 alone."""
-    return sha256(canonical({"schema": "comity/list/v1", "files": dict(sorted(digests.items()))}))[:40]
-
-
-@contextmanager
-def guarded_requests(hosts: AllowedHosts, read_timeout: float) -> Iterator[Ask]:
-    """What sends a request to the endpoint, by method, URL and headers, and reads the answer, which is bounded."""
-    module = http_module()
-    limits = {"seconds": MAX_CALL_SECONDS, "size": MAX_RESPONSE_BYTES, "read_timeout": read_timeout}
-    with guarded(hosts.origin, **limits), guarded_client(module) as client:  # type: ignore[arg-type]
-        try:
-            yield lambda method, url, **more: client.request(method, url, headers=hosts.headers(url) | more)
-        except Malformed as error:
-            if error.hint:
-                raise
-            raise not_importable(error, hosts) from error
-        except (ComityError, RetryLater):
-            raise
-        except module.TransportError as error:
-            raise unreachable(hosts, error) from error
-        except Exception as error:  # an untrusted answer may raise any exception in the library
-            raise unusable(type(error).__name__) from error
-
-
-def require_host(hosts: AllowedHosts, wanted: UpstreamRequest) -> None:
-    """Raises Malformed (BAD-NAME) unless the namespace is the host of the endpoint."""
-    host = endpoint_host(hosts.endpoint)
-    namespace, _, name = wanted.repository.partition("/")
-    if namespace != host:
-        raise Malformed(
-            f"{wanted} is not at {hosts.endpoint}",
-            why="the name begins with the host of its endpoint, in lower case",
-            hint=f"comity import {wanted.origin}{host}/{name} --endpoint URL",
-            code="BAD-NAME",
-        )
-
-
-def require_success(answer: Any, what: str, origin: Origin) -> bool:
-    """Whether the answer has what was requested; False if the server has it not. Raises Refused (UPSTREAM-DENIED),
-    Malformed (UPSTREAM-ANSWER)."""
-    if answer.status_code in (404, 410):
-        return False
-    if answer.status_code in (401, 403):
-        raise access_denied(what, f"{origin} answers {answer.status_code}")
-    if answer.status_code != 200:
-        raise unusable(f"it answers {answer.status_code} for {what[:120]!r}")
-    return True
-
-
 class HttpList:
     """Reads lists below one endpoint. Blocking; raises as `HubApi` does."""
 
@@ -135,7 +73,7 @@ class HttpList:
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the list that the server has now."""
-        require_host(self.allowed_hosts, wanted)
+        require_host(self.allowed_hosts.endpoint, wanted)
         with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
             commit = list_commit(_Reader(ask, self._base(wanted.repository), self.allowed_hosts).digests())
         if wanted.revision not in (MAIN, commit):
@@ -152,12 +90,8 @@ class HttpList:
             digests = reader.digests()
             if list_commit(digests) != upstream.commit:
                 raise not_found(upstream.name, "the list was replaced while it was read")
-            entries = [FileEntry(path, reader.size(path), digest) for path, digest in digests.items()]
-            manifest = Manifest.of(entries)
-        if manifest.size > MAX_TOTAL:
-            raise unusable(f"the files have more than {MAX_TOTAL} bytes")
-        files = tuple(ListedFile(entry.path, entry.size, "", entry.sha256) for entry in manifest.files)
-        return RepositoryListing(revision_info, files, {})
+            files = {path: ListedFile(path, reader.size(path), "", digest) for path, digest in digests.items()}
+            return RepositoryListing.of(revision_info, files)
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The URL of a file."""
@@ -195,8 +129,7 @@ class _Reader:
                 hint=f"ask its owner to put {MANIFEST} beside it",
                 code="TOO-MANY-FILES",
             )
-        # Check that a manifest may hold every path, before any of them is requested.
-        Manifest.of(FileEntry(path, 0, digest) for path, digest in found.items())
+        check_paths(found)  # before any of them is requested
         return found
 
     def size(self, path: str) -> int:

@@ -21,12 +21,19 @@ from typing import Final
 
 from comity.rules.git_ids import blob_id, git_tree_ids
 from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
-from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical
-from comity.trust.errors import Malformed
+from comity.trust.encoding import Digest, Fields, Json, bare_digest, canonical, parse_canonical, sha256
+from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, check_segment, origin_of, without_origin
 from comity.trust.statement import MAX_OBJECT_BYTES
-from comity.trust.upstream import check_repository, check_revision
+from comity.trust.upstream import Upstream, check_repository, check_revision, endpoint_host
+from comity.upstream.guarded import unusable
+
+MAIN: Final = "main"
+"""The revision that is meant where none is named."""
+MAX_TOTAL: Final = 64 * 1024**4
+"""Bytes of one repository: four times the largest known one."""
+_NO_HASH: Final = Digest("0" * 64)
 
 SCHEMA: Final = "comity/observation/v1"
 MATCHES: Final = ("sha256", "git-blob", "none")
@@ -40,7 +47,7 @@ class UpstreamRequest:
     names; the Hub returns their current names."""
 
     repository: str
-    revision: str = "main"
+    revision: str = MAIN
     origin: str = UPSTREAM
 
     def __post_init__(self) -> None:
@@ -58,10 +65,23 @@ class UpstreamRequest:
             why = "expected hf:org/name, or https:, s3: or oci: and host/name"
             raise Malformed(f"{text[:200]!r} is not an upstream", why=why, code="BAD-NAME")
         repository, at, revision = without_origin(text).partition("@")
-        return cls(repository, revision if at else "main", origin)
+        return cls(repository, revision if at else MAIN, origin)
 
     def __str__(self) -> str:
         return f"{self.origin}{self.repository}@{self.revision}"
+
+
+def require_host(endpoint: str, wanted: UpstreamRequest) -> None:
+    """Raises Malformed (BAD-NAME) unless the namespace is the host of the endpoint."""
+    host = endpoint_host(endpoint)
+    namespace, _, name = wanted.repository.partition("/")
+    if namespace != host:
+        raise Malformed(
+            f"{wanted} is not at {endpoint}",
+            why="the name begins with the host of its endpoint, in lower case",
+            hint=f"comity import {wanted.origin}{host}/{name} --endpoint URL",
+            code="BAD-NAME",
+        )
 
 
 @frozen
@@ -76,6 +96,57 @@ class ListedFile:
     lfs: Digest | None = None
     xet: str = ""
     version: str = ""
+
+
+@frozen
+class RevisionInfo:
+    """The commit that a revision resolves to now. `licence`: as the card claims; `gated`: empty, `auto` or `manual`."""
+
+    upstream: Upstream
+    gated: str
+    licence: str
+
+
+@frozen
+class RepositoryListing:
+    """A commit with its files, by path, and the git tree ids of its folders."""
+
+    revision_info: RevisionInfo
+    files: tuple[ListedFile, ...]
+    folders: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, revision_info: RevisionInfo, files: Mapping[str, ListedFile], folders: Mapping[str, str] | None = None
+    ) -> RepositoryListing:
+        """The listing of these files, by path, before any of them is requested. Raises NotFound (EMPTY), and Malformed
+        (UPSTREAM-ANSWER, BAD-PATH) for more than `MAX_TOTAL` bytes, or paths that no manifest may hold or that collide
+        on some file system."""
+        if not files:
+            raise NotFound(
+                f"{revision_info.upstream.name} has no files",
+                why="there is nothing to mirror",
+                hint="name another revision",
+                code="EMPTY",
+            )
+        if sum(file.size for file in files.values()) > MAX_TOTAL:
+            raise unusable(f"the files have more than {MAX_TOTAL} bytes")
+        manifest = Manifest.of(FileEntry(file.path, file.size, file.lfs or _NO_HASH) for file in files.values())
+        return cls(revision_info, tuple(files[entry.path] for entry in manifest.files), dict(folders or {}))
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+def check_paths(paths: Iterable[str]) -> None:
+    """Check that a manifest may hold these paths, and that no two collide on any file system. Raises Malformed."""
+    Manifest.of(FileEntry(path, 0, _NO_HASH) for path in paths)
+
+
+def list_commit(digests: Mapping[str, str]) -> str:
+    """The commit of a list: 40 hex digits that follow from its paths and SHA-256 alone."""
+    return sha256(canonical({"schema": "comity/list/v1", "files": dict(sorted(digests.items()))}))[:40]
 
 
 @frozen

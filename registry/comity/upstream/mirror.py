@@ -42,19 +42,19 @@ from comity.upstream.download import (
     Timeouts,
     UpstreamSource,
 )
+from comity.upstream.guarded import HUB_ENDPOINT, MAX_RETRY_AFTER, AllowedHosts, RetryLater
 from comity.upstream.http_list import HttpList
-from comity.upstream.hub_api import (
-    HUB_ENDPOINT,
-    MAX_RETRY_AFTER,
+from comity.upstream.hub_api import HubApi, gated
+from comity.upstream.listed_files import (
     MAX_TOTAL,
-    AllowedHosts,
-    HubApi,
+    BlobHash,
+    ListedFile,
+    Observation,
     RepositoryListing,
-    RetryLater,
     RevisionInfo,
-    gated,
+    UpstreamRequest,
+    compare,
 )
-from comity.upstream.listed_files import BlobHash, ListedFile, Observation, UpstreamRequest, compare
 from comity.upstream.model_scope import SCOPE_ENDPOINT, ModelScope
 from comity.upstream.oci_image import OciImage
 from comity.upstream.s3_prefix import S3Prefix

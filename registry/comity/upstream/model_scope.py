@@ -14,17 +14,24 @@ import json
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
-from comity.trust.encoding import Digest, bare_digest
-from comity.trust.errors import Malformed, NotFound
+from comity.trust.artifact import MAX_FILES
+from comity.trust.encoding import bare_digest
+from comity.trust.errors import Malformed
 from comity.trust.upstream import MODEL_SCOPE, Upstream, is_commit
-from comity.upstream.http_list import MAIN, guarded_requests, list_commit, require_success
-from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
-from comity.upstream.listed_files import ListedFile, UpstreamRequest
+from comity.upstream.guarded import AllowedHosts, Ask, guarded_requests, not_found, require_success, unusable
+from comity.upstream.listed_files import (
+    MAIN,
+    MAX_TOTAL,
+    ListedFile,
+    RepositoryListing,
+    RevisionInfo,
+    UpstreamRequest,
+    check_paths,
+    list_commit,
+)
 
 SCOPE_ENDPOINT: Final = "https://www.modelscope.cn"
 DEFAULT_BRANCH: Final = "master"
-_NO_HASH: Final = Digest("0" * 64)
 
 
 def parse_files(body: bytes) -> dict[str, ListedFile]:
@@ -46,8 +53,6 @@ def parse_files(body: bytes) -> dict[str, ListedFile]:
             if file.path in files:
                 raise unusable(f"it lists {file.path[:120]!r} twice")
             files[file.path] = file
-    if sum(file.size for file in files.values()) > MAX_TOTAL:
-        raise unusable(f"the files have more than {MAX_TOTAL} bytes")
     return files
 
 
@@ -70,7 +75,8 @@ class ModelScope:
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the files that a branch or tag has now."""
-        commit = _commit(self._files(wanted.repository, wanted.revision))
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            commit = _commit(self._files(ask, wanted.repository, wanted.revision))
         if is_commit(wanted.revision) and wanted.revision != commit:
             raise not_found(f"{wanted}", f"the branch {DEFAULT_BRANCH} has other files now, {commit}")
         upstream = Upstream(self.allowed_hosts.endpoint, wanted.repository, commit, wanted.revision, MODEL_SCOPE)
@@ -79,29 +85,25 @@ class ModelScope:
     def listing(self, revision_info: RevisionInfo) -> RepositoryListing:
         """The pinned files. Raises NotFound if the branch or tag has others meanwhile."""
         upstream = revision_info.upstream
-        files = self._files(upstream.repository, upstream.requested)
-        if _commit(files) != upstream.commit:
-            raise not_found(upstream.name, "files were replaced while they were listed")
-        manifest = Manifest.of(FileEntry(file.path, file.size, file.lfs or _NO_HASH) for file in files.values())
-        return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), {})
+        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+            files = self._files(ask, upstream.repository, upstream.requested)
+            if _commit(files) != upstream.commit:
+                raise not_found(upstream.name, "files were replaced while they were listed")
+            return RepositoryListing.of(revision_info, files)
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The URL of a file."""
         query = urlencode({"Revision": _branch(upstream.requested), "FilePath": listed.path}, quote_via=quote)
         return f"{self._base(upstream.repository)}?{query}", {}
 
-    def _files(self, repository: str, revision: str) -> dict[str, ListedFile]:
+    def _files(self, ask: Ask, repository: str, revision: str) -> dict[str, ListedFile]:
         query = urlencode({"Revision": _branch(revision), "Recursive": "True"}, quote_via=quote)
         what = f"ms:{repository}@{revision}"
-        with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
-            answer = ask("GET", f"{self._base(repository)}/files?{query}")
-            if not require_success(answer, what, self.allowed_hosts.origin):
-                raise not_found(what, f"{self.allowed_hosts.origin} has no such repository, branch or tag")
-            files = parse_files(answer.content)
-            if not files:
-                raise NotFound(f"{what} has no files", why="there is nothing to mirror", code="EMPTY")
-            # Check that a manifest may hold every path, before any file is requested.
-            Manifest.of(FileEntry(file.path, file.size, _NO_HASH) for file in files.values())
+        answer = ask("GET", f"{self._base(repository)}/files?{query}")
+        if not require_success(answer, what, self.allowed_hosts.origin):
+            raise not_found(what, f"{self.allowed_hosts.origin} has no such repository, branch or tag")
+        files = parse_files(answer.content)
+        check_paths(files)
         return files
 
     def _base(self, repository: str) -> str:

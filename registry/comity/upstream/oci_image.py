@@ -15,13 +15,20 @@ import re
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
-from comity.trust.encoding import Digest, bare_digest, sha256
-from comity.trust.errors import Malformed, NotFound
+from comity.trust.artifact import MAX_FILES
+from comity.trust.encoding import bare_digest, sha256
+from comity.trust.errors import Malformed
 from comity.trust.upstream import OCI_IMAGE, Upstream, is_commit
-from comity.upstream.http_list import MAIN, Ask, guarded_requests, require_host, require_success
-from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
-from comity.upstream.listed_files import ListedFile, UpstreamRequest
+from comity.upstream.guarded import AllowedHosts, Ask, guarded_requests, not_found, require_success, unusable
+from comity.upstream.listed_files import (
+    MAIN,
+    MAX_TOTAL,
+    ListedFile,
+    RepositoryListing,
+    RevisionInfo,
+    UpstreamRequest,
+    require_host,
+)
 
 IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 TITLES: Final = ("org.cncf.model.filepath", "org.opencontainers.image.title")
@@ -48,8 +55,6 @@ def parse_layers(body: bytes) -> dict[str, ListedFile]:
         if file.path in files:
             raise unusable(f"two layers are named {file.path[:120]!r}")
         files[file.path] = file
-    if sum(file.size for file in files.values()) > MAX_TOTAL:
-        raise unusable(f"the layers have more than {MAX_TOTAL} bytes")
     return files
 
 
@@ -82,7 +87,7 @@ class OciImage:
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the manifest that a tag or a digest names now."""
-        require_host(self.allowed_hosts, wanted)
+        require_host(self.allowed_hosts.endpoint, wanted)
         with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
             body = self._manifest(ask, wanted.repository, wanted.revision)
         commit = sha256(body)[:40]
@@ -98,10 +103,7 @@ class OciImage:
             body = self._manifest(ask, upstream.repository, upstream.requested)
             if sha256(body)[:40] != upstream.commit:
                 raise not_found(upstream.name, "the tag was moved while the manifest was read")
-            if not (files := parse_layers(body)):
-                raise NotFound(f"{upstream.name} has no files", why="there is nothing to mirror", code="EMPTY")
-            manifest = Manifest.of(FileEntry(file.path, file.size, file.lfs or _NONE) for file in files.values())
-        return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), {})
+            return RepositoryListing.of(revision_info, parse_layers(body))
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The URL of a layer."""
@@ -129,6 +131,3 @@ class OciImage:
         """The URL of a repository. The path of the endpoint is the part of its name before the last segment."""
         parts = urlsplit(self.allowed_hosts.endpoint)
         return f"{parts.scheme}://{parts.netloc}/v2{parts.path}/{quote(repository.partition('/')[2])}"
-
-
-_NONE: Final = Digest("0" * 64)

@@ -23,13 +23,21 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 from xml.etree import ElementTree
 
-from comity.trust.artifact import MAX_FILES, FileEntry, Manifest
+from comity.trust.artifact import MAX_FILES
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.upstream import S3_PREFIX, Upstream, is_commit
-from comity.upstream.http_list import MAIN, Ask, guarded_requests, list_commit, require_host, require_success
-from comity.upstream.hub_api import MAX_TOTAL, AllowedHosts, RepositoryListing, RevisionInfo, not_found, unusable
-from comity.upstream.listed_files import ListedFile, UpstreamRequest
+from comity.upstream.guarded import AllowedHosts, Ask, guarded_requests, not_found, require_success, unusable
+from comity.upstream.listed_files import (
+    MAIN,
+    ListedFile,
+    RepositoryListing,
+    RevisionInfo,
+    UpstreamRequest,
+    check_paths,
+    list_commit,
+    require_host,
+)
 
 MAX_OBJECTS: Final = 10_000
 """Objects below one prefix: each is asked for its checksum by one request."""
@@ -41,7 +49,6 @@ _ETAG: Final = re.compile(r'"[!#-~]{1,128}"\Z')
 _VERSION: Final = re.compile(r"[!-~]{1,1024}\Z")
 _SIZE: Final = re.compile(r"[0-9]{1,15}\Z")
 _REGION: Final = re.compile(r"s3[.-]([a-z]{2}(?:-[a-z]+)+-[0-9])\.amazonaws\.com\Z")
-_NO_HASH: Final = Digest("0" * 64)
 
 
 def parse_page(body: bytes) -> tuple[list[str], str]:
@@ -117,7 +124,7 @@ class S3Prefix:
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the objects that are there now."""
-        require_host(self.allowed_hosts, wanted)
+        require_host(self.allowed_hosts.endpoint, wanted)
         commit = prefix_commit(iter(self._objects(wanted.repository)))
         if wanted.revision not in (MAIN, commit):
             kind = "commit" if is_commit(wanted.revision) else "branch or tag"
@@ -131,10 +138,7 @@ class S3Prefix:
         files = {file.path: file for file in self._objects(upstream.repository)}
         if prefix_commit(iter(files.values())) != upstream.commit:
             raise not_found(upstream.name, "objects were replaced while they were listed")
-        if sum(file.size for file in files.values()) > MAX_TOTAL:
-            raise unusable(f"the objects have more than {MAX_TOTAL} bytes")
-        manifest = Manifest.of(FileEntry(file.path, file.size, file.lfs or _NO_HASH) for file in files.values())
-        return RepositoryListing(revision_info, tuple(files[entry.path] for entry in manifest.files), {})
+        return RepositoryListing.of(revision_info, files)
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
         """The signed URL of an object in its listed version, on the condition that its ETag is the listed one."""
@@ -150,8 +154,7 @@ class S3Prefix:
             if not keys:
                 what = f"{self._origin}/{self._bucket}/{prefix}"
                 raise NotFound(f"{what} has no objects", why="there is nothing to mirror", code="UPSTREAM-NOT-FOUND")
-            # Check that a manifest may hold every path, before any object is requested.
-            Manifest.of(FileEntry(key.removeprefix(prefix), 0, _NO_HASH) for key in keys)
+            check_paths(key.removeprefix(prefix) for key in keys)  # before any object is requested
             return [self._object(ask, prefix, key) for key in keys]
 
     def _keys(self, ask: Ask, prefix: str) -> Iterator[str]:

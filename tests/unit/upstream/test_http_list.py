@@ -15,9 +15,9 @@ from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.names import Reference, upstream_name
 from comity.trust.upstream import HTTPS_LIST, Upstream
 from comity.upstream.download import Timeouts
-from comity.upstream.http_list import HttpList, list_commit, parse_checksums
-from comity.upstream.hub_api import AllowedHosts
-from comity.upstream.listed_files import UpstreamRequest
+from comity.upstream.guarded import AllowedHosts
+from comity.upstream.http_list import HttpList, parse_checksums
+from comity.upstream.listed_files import UpstreamRequest, list_commit
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from support.file_site import FileServer, file_server
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.upstream.download import Timeouts
-from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, default_endpoint, fetch_repository, list_repository, pin_revision
 from comity.upstream.model_scope import parse_files

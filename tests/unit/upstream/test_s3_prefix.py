@@ -11,7 +11,7 @@ import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.upstream import S3_PREFIX, Upstream
 from comity.upstream.download import Timeouts
-from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import ListedFile, UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, MirrorResult, fetch_repository, list_repository, pin_revision
 from comity.upstream.s3_prefix import S3Prefix, parse_object, parse_page, prefix_commit

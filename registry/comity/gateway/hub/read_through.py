@@ -22,7 +22,7 @@ from comity.node.threads import Pools
 from comity.rules.git_ids import tree_ids
 from comity.trust.artifact import Manifest
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
-from comity.upstream.hub_api import RevisionInfo
+from comity.upstream.listed_files import RevisionInfo
 
 ANSWER_TIMEOUT: Final = 8.0
 """Seconds to a first response; stock clients wait for ten."""

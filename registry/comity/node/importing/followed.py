@@ -17,7 +17,7 @@ from comity.node.settings import ReadThrough
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.trust.errors import ComityError, Refused
 from comity.upstream.download import NoImportObserver
-from comity.upstream.hub_api import AllowedHosts
+from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder
 

@@ -61,8 +61,14 @@ from comity.trust.upstream import (
 )
 from comity.upstream import mirror
 from comity.upstream.download import ImportControl, ImportObserver, NoImportObserver
-from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
-from comity.upstream.listed_files import UpstreamRequest, encode_observations, matching_folders
+from comity.upstream.guarded import AllowedHosts
+from comity.upstream.listed_files import (
+    RepositoryListing,
+    RevisionInfo,
+    UpstreamRequest,
+    encode_observations,
+    matching_folders,
+)
 from comity.upstream.mirror import MirrorOrder, MirrorResult, copy_folder, recognise_folder
 from comity.wire.access import Caller
 from comity.wire.upstream import (

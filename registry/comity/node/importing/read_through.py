@@ -40,8 +40,8 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, Unavailable
 from comity.trust.upstream import Observed
 from comity.upstream.download import FileObserver, Timeouts
-from comity.upstream.hub_api import AllowedHosts, RepositoryListing, RevisionInfo
-from comity.upstream.listed_files import Observation, UpstreamRequest
+from comity.upstream.guarded import AllowedHosts
+from comity.upstream.listed_files import Observation, RepositoryListing, RevisionInfo, UpstreamRequest
 from comity.upstream.mirror import MirrorOrder
 from comity.wire.access import BLOCK
 from comity.wire.throttle import FairShares

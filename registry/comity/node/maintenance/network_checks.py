@@ -26,7 +26,8 @@ from comity.node.maintenance.home_checks import Diagnosis, ExaminedNode
 from comity.node.members import Membership, Peer
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.upstream.hub_api import AllowedHosts, HubApi, RetryLater
+from comity.upstream.guarded import AllowedHosts, RetryLater
+from comity.upstream.hub_api import HubApi
 from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.addresses import Address
 from comity.wire.client import NodeClient

@@ -25,7 +25,7 @@ def test_codes_are_written_out_where_they_are_raised() -> None:
     passing_on = {  # texts of a peer, a process or an earlier step
         "registry/comity/gateway/hub/read_through.py",
         "registry/comity/node/own_log.py",
-        "registry/comity/upstream/hub_api.py",
+        "registry/comity/upstream/guarded.py",
         "clients/comity_cli/lab/demo_steps.py",
     }
     assert error_codes.source().computed <= passing_on
