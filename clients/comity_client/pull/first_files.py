@@ -143,7 +143,10 @@ class FirstFiles:
         """Return the file when all of it is here and right; None if it was not asked for, or is not to be waited for.
         To be called once for a file, after the early verdict."""
         file = self._files.pop(entry.sha256, None)
-        if file is None or not await self._in_time(file) or file.left:
+        if file is None:
+            return None
+        await self._wait_for(file)
+        if file.left:
             return None
         data = bytes(file.data)
         return ArrivedFile(data, file.by_source) if sha256(data) == entry.sha256 else None
@@ -155,7 +158,8 @@ class FirstFiles:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _in_time(self, file: _Arriving) -> bool:
+    async def _wait_for(self, file: _Arriving) -> None:
+        """Return when the file has ended, or after giving it up: then nothing more is asked for here."""
         now = asyncio.get_running_loop().time
         if self._until is None:
             self._until = now() + LONGEST
@@ -165,7 +169,8 @@ class FirstFiles:
                 await asyncio.wait_for(file.ended.wait(), STILL)
             if received == self._received and not file.ended.is_set():
                 self._until = now()
-        return file.ended.is_set()
+        if not file.ended.is_set():
+            await self.close()
 
     def _start(self, asking: Callable[[], Coroutine[Any, Any, None]], files: Iterable[_Arriving]) -> None:
         async def ask() -> None:

@@ -218,13 +218,16 @@ async def gather(
 
 def _lacking(context: PullContext, destination: Destination, wanted: Sequence[FileEntry]) -> list[FileEntry]:
     """Of the files that may be asked for first those of which nothing is on this machine. Blocking."""
-    absent = [entry for entry in first_of(wanted) if not destination.path_of(entry).exists()]
-    begun = [entry for entry in absent if (destination.incoming / entry.sha256).exists()]
+    hashes = {bytes.fromhex(entry.sha256): entry for entry in first_of(wanted)}
     try:
-        elsewhere = context.placed.find_all([bytes.fromhex(entry.sha256) for entry in absent])
+        elsewhere = context.placed.find_all(list(hashes))
     except Unavailable:
         elsewhere = {}  # the index is a hint
-    return [entry for entry in absent if entry not in begun and not elsewhere.get(bytes.fromhex(entry.sha256))]
+
+    def here(entry: FileEntry) -> bool:
+        return destination.path_of(entry).exists() or (destination.incoming / entry.sha256).exists()
+
+    return [entry for digest, entry in hashes.items() if not elsewhere.get(digest) and not here(entry)]
 
 
 @asynccontextmanager

@@ -149,6 +149,15 @@ async def test_what_nobody_takes_ends_with_the_block() -> None:
     assert node.asked == []
 
 
+async def test_what_is_given_up_is_asked_for_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STILL", 0.05)
+    before = len(asyncio.all_tasks())
+    async with first_files() as first:
+        first.begin([Silent("silent")], ENTRIES)
+        assert await first.take(MODEL) is None
+        assert len(asyncio.all_tasks()) == before
+
+
 async def test_many_small_files_are_asked_for_in_calls_of_what_a_node_answers() -> None:
     files = {f"{number}.txt": b"%d" % number for number in range(300)}
     node, calls = Node("a"), list[int]()
