@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -74,28 +74,21 @@ def first_of(entries: Iterable[FileEntry]) -> list[FileEntry]:
 
 
 def shared(entries: Sequence[FileEntry], sources: int) -> list[list[AskedPart]]:
-    """The files as shares of about one size for at most as many sources; a small one is not divided."""
+    """The files as shares of about one size for at most as many sources; a small one is not divided. Each part is added
+    to the share that has the fewest bytes."""
     total = sum(entry.size for entry in entries)
     count = max(1, min(sources, SHARES, total // LEAST_SHARE))
-    most, shares = -(-total // count), list[list[AskedPart]]([[]])
-    free = most
+    fair, shares, sizes = -(-total // count), [list[AskedPart]() for _ in range(count)], [0] * count
     for entry in entries:
-        for part in _divided(entry, free, most):
-            if part.length > free and shares[-1] and len(shares) < count:
-                shares.append([])
-                free = most
-            shares[-1].append(part)
-            free -= part.length
+        at = 0
+        while left := entry.size - at:
+            least = sizes.index(min(sizes))
+            room = max(fair - sizes[least], LEAST_SHARE)
+            length = left if entry.size <= SMALL_OBJECT or left - room < LEAST_SHARE else room
+            shares[least].append(AskedPart(entry, at, length))
+            sizes[least] += length
+            at += length
     return shares
-
-
-def _divided(entry: FileEntry, free: int, most: int) -> Iterator[AskedPart]:
-    """The file in parts: one that fits into `free` bytes, if it is worth a call, and others of `most` bytes."""
-    at, size = 0, free if free >= LEAST_SHARE else most
-    while entry.size > SMALL_OBJECT and entry.size - at - size >= LEAST_SHARE:
-        yield AskedPart(entry, at, size)
-        at, size = at + size, most
-    yield AskedPart(entry, at, entry.size - at)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from comity.trust.errors import NotFound, Unavailable
 from comity.wire.limits import SMALL_OBJECT
 from comity_client.pull import first_files as module
 from comity_client.pull.first_files import LEAST_SHARE, MOST, SHARES, ArrivedFile, first_files, first_of, shared
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.sources import source_key
 
@@ -195,6 +195,7 @@ def test_the_shares_are_the_first_files_once_and_a_small_one_is_whole(sizes: lis
         assert len(parts) == 1 or all(not part.small and part.length >= LEAST_SHARE for part in parts)
 
 
+@example([SMALL_OBJECT] * 5, 3)
 @given(entries, st.integers(2, 4))
 def test_no_share_is_much_larger_than_the_others(sizes: list[int], sources: int) -> None:
     listed = [FileEntry(str(number), size, sha256(b"%d" % number)) for number, size in enumerate(sizes)]
