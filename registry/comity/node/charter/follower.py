@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -110,7 +111,7 @@ class CharterPublisher:
 
 @frozen
 class CharterFindings:
-    """The last tally of the newest epoch, and all known forks and equivocations."""
+    """The last tally of the newest epoch, None until there is one, and all known forks and equivocations."""
 
     tally: Tally | None = None
     forks: tuple[Fork, ...] = ()
@@ -247,12 +248,12 @@ class CharterFollower:
 
     async def step(self) -> bool:
         """Read, compute the tally, and act. Returns whether there is more to read now."""
-        first = self.findings.tally is None
+        uncounted = self.findings.tally is None
         newest = self.epoch_store.newest
         result = await self.vote_reader.read()
         rotated = await self._rotated(result.rotated)
         self._record_adopted(result)
-        if first:
+        if uncounted:
             for _, rival in await self._ledger.run(self.epoch_store.rivals):
                 await self._find_rivals(rival.body.prev, [rival])
         for body in result.updated - {self.epoch_store.newest.digest}:
@@ -261,7 +262,7 @@ class CharterFollower:
         self._newcomer_entries = {
             key: entries for key, entries in self._newcomer_entries.items() if key[0] not in result.newcomers
         }
-        if first or rotated or result.newcomers or self.epoch_store.newest.digest in result.updated:
+        if uncounted or rotated or result.newcomers or self.epoch_store.newest.digest in result.updated:
             await self._adopt_certified()
         await self._publisher.report_equivocations(self.findings.equivocations)
         await self._publisher.publish_adopted(self.epoch_store.newest)
@@ -359,6 +360,7 @@ class CharterFollower:
             if self.findings.stopped or not await self._ledger.run(self.epoch_store.keep, certificate):
                 return
             self._membership.adopt(body)
+            self.findings = replace(self.findings, tally=None)  # its drafts and duties were about the epoch before
             self.vote_reader.open(previous.digest, body.digest)
             self.vote_reader.open(body.digest)
             self._metrics.charter_epoch.set(body.epoch)

@@ -216,6 +216,7 @@ class ReplicationTasks:
             self._supervisor.wake(CHARTER)
 
     async def _members_changed(self) -> None:
+        self._supervisor.wake(CHARTER)  # an epoch that a peer sent was not counted by the follower's own step
         await self.intake.members_changed()
         await self.peers.reread_all()
 

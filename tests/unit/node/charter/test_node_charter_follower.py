@@ -260,6 +260,22 @@ async def test_epochs_are_accepted_from_a_peer_that_proves_them(bench: Bench) ->
     assert bench.follower.epoch_store.newest == certificate.body
 
 
+async def test_a_draft_that_a_peers_epoch_decided_is_open_no_more(bench: Bench) -> None:
+    assembly = bench.assembly
+    lines = certified(assembly, change(assembly.body), assembly.seats[:3])
+    bench.log(assembly.seats[1], lines[:-1])
+    await bench.settle()
+    assert bench.follower.votes_waiting(assembly.seats[2].id) == 1
+    certificate = assemble(assembly.body, change(assembly.body), lines)
+    assert certificate is not None
+    peer: Any = SimpleNamespace(record=at(assembly.seats[1]).record)
+    await bench.follower.fetch_epochs(peer, cast(Any, Peering(certificate)))
+    assert bench.follower.votes_waiting(assembly.seats[2].id) == 0
+    await bench.settle()
+    tally = bench.follower.findings.tally
+    assert tally is not None and (tally.current, tally.drafts, tally.duties) == (certificate.body, (), ())
+
+
 async def test_a_peer_that_acts_under_a_rival_is_asked_for_its_proof(bench: Bench) -> None:
     assembly = bench.assembly
     one, other = change(assembly.body, 1), change(assembly.body, 2)
