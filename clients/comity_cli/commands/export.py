@@ -33,12 +33,22 @@ class ExportedLog:
     end: int
 
 
+@frozen
+class UncosignedExport:
+    """A log with new entries, how many have cosigned its checkpoint, and how many the charter asks for."""
+
+    log: str
+    cosigners: int
+    asked: int
+
+
 @document("export")
 class ExportDocument:
     """A bundle that was written, as `comity export --json` prints it.
 
     `earlier`: the bundles that it continues. `incomplete`: artifacts that the node does not have whole, which were left
-    out. `written`: bytes written now.
+    out. `written`: bytes written now. `uncosigned`: logs with new entries that fewer have cosigned yet than the charter
+    asks for, by the names on their checkpoints.
     """
 
     folder: Path
@@ -55,6 +65,7 @@ class ExportDocument:
     written: int
     disks: int
     data_disks: int
+    uncosigned: tuple[UncosignedExport, ...]
 
     @classmethod
     def of(cls, exported: ExportedBundle, folder: Path) -> ExportDocument:
@@ -74,6 +85,7 @@ class ExportDocument:
             written=exported.written,
             disks=index.code.total,
             data_disks=index.code.data,
+            uncosigned=tuple(UncosignedExport(log.origin, log.cosigners, log.asked) for log in exported.uncosigned),
         )
 
 
@@ -143,6 +155,12 @@ def command(
         )
     show_export(out, exported, folder)
     out.answer(ExportDocument.of(exported, folder))
+    for log in exported.uncosigned:
+        out.warn(
+            f"{log.origin} is cosigned by {log.cosigners} others yet, and the charter asks for {log.asked}: where "
+            "nobody else can be asked, its new entries do not meet that policy. Wait a minute, and export what is new: "
+            f"comity export --since {folder} --out OTHER-FOLDER"
+        )
     out.hint(f"carry it, then at the other side: comity load {folder} --node HOME")
     return PARTIAL if references and exported.incomplete else 0
 

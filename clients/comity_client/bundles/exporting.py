@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 from comity.rules.pieces import PieceIndex, PieceLayout
 from comity.rules.tree_proofs import Frontier
 from comity.trust.artifact import FileEntry, Manifest
+from comity.trust.charter.document import Body
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Untrusted
 from comity.trust.frozen import frozen
@@ -114,6 +115,7 @@ class ExportedBundle:
         written: bytes written by this process, with index, list and parity.
         incomplete: artifacts that were left out, because the node lacks a file or piece records of them, or because
             their documents are malformed or contradict each other.
+        uncosigned: logs with new entries that too few have cosigned yet.
     """
 
     index: BundleIndex
@@ -121,6 +123,19 @@ class ExportedBundle:
     entries: int
     written: int
     incomplete: tuple[str, ...]
+    uncosigned: tuple[UncosignedLog, ...] = ()
+
+
+@frozen
+class UncosignedLog:
+    """A log whose carried checkpoint has fewer cosigners, by their names, than the newest charter asks for.
+
+    Where the bundle is loaded only the nodes there can add one, so a policy that asks for more refuses new entries.
+    """
+
+    origin: str
+    cosigners: int
+    asked: int
 
 
 @frozen
@@ -207,6 +222,8 @@ class BundleExport:
         self._on_event = on_event
         self._had = frozenset[bytes]().union(*(bundle.digests for bundle in order.earlier))
         self._collected = _Collected()
+        self._cosigners: dict[str, int] = {}
+        """By a log's verifier key, how many names have cosigned the checkpoint that is carried."""
 
     async def run(self) -> ExportedBundle:
         """Raises Conflict (BUNDLE-EXISTS, EXPORT-RUNS, OTHER-EXPORT), OutOfSpace, NotFound, Untrusted, and the errors
@@ -219,7 +236,7 @@ class BundleExport:
         if await asyncio.to_thread(writer.begin, plan) != plan:
             hint = "repeat the export that was begun there, or name another folder"
             raise Conflict("another export was begun in this folder", hint=hint, code="OTHER-EXPORT")
-        federation, first_epoch, epochs = await self._charters()
+        federation, first_epoch, epochs, asked = await self._charters()
         logs = await self._logs()
         await self._misbehaviour()
         await self._choose(logs)
@@ -252,14 +269,21 @@ class BundleExport:
         index = await in_thread(partial(_reported, finish, "parity"), self._on_event)
         entries = sum(log.end.size - log.start.size for log in logs)
         incomplete = tuple(self._collected.incomplete)
-        return ExportedBundle(index, len(layout.files), entries, writer.written, incomplete)
+        uncosigned = tuple(self._uncosigned(logs, asked))
+        return ExportedBundle(index, len(layout.files), entries, writer.written, incomplete, uncosigned)
 
-    async def _charters(self) -> tuple[str, int, int]:
-        """Write the epochs after those of earlier bundles. Returns the federation, the first epoch and their number."""
+    def _uncosigned(self, logs: Iterable[CarriedLog], asked: int) -> Iterator[UncosignedLog]:
+        for log in logs:
+            if log.end.size > log.start.size and self._cosigners[log.log] < asked:
+                yield UncosignedLog(log.origin, self._cosigners[log.log], asked)
+
+    async def _charters(self) -> tuple[str, int, int, int]:
+        """Write the epochs after those of earlier bundles. Returns the federation, the first epoch, their number, and
+        how many cosigners the newest charter asks for."""
         try:
             federation = sha256((await patiently(partial(self._client.charter, 0))).body)
         except NotFound:
-            return "", 0, 0
+            return "", 0, 0, 0
         for bundle in self._order.earlier:
             if bundle.index.federation != federation:
                 why = f"{bundle.index.federation[:16] or 'none'} there, {federation[:16]} at this node"
@@ -272,7 +296,8 @@ class BundleExport:
                     await self._add(f"charter/{charter.epoch:06d}.certificate", _joined(charter.certificate))
                     at = charter.epoch + 1
         except NotFound:
-            return federation, first, at - first
+            newest = Body.parse((await patiently(partial(self._client.charter, at - 1))).body)
+            return federation, first, at - first, newest.policy.cosigner_quorum
 
     async def _logs(self) -> list[CarriedLog]:
         starts: dict[str, Frontier] = {}
@@ -291,7 +316,9 @@ class BundleExport:
         path = f"logs/{number:05d}/checkpoint"
         begun = self._writer.find(path)
         note = await asyncio.to_thread(self._writer.read, path) if begun else head.note
-        checkpoint = Checkpoint.parse(SignedNote.parse(note).text)
+        signed = SignedNote.parse(note)
+        checkpoint = Checkpoint.parse(signed.text)
+        self._cosigners[head.vkey] = len({each.name for each in signed.signatures} - {head.origin})
         if checkpoint.origin != head.origin:
             hint = "remove the folder, and export again"
             raise Conflict("the node has other logs than before", why=head.origin, hint=hint, code="OTHER-EXPORT")
