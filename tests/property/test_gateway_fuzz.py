@@ -111,6 +111,7 @@ LEADING = [
         "/v2/tests/model/referrers",
     ),
     *("/-/wheels/tests/model/main/simple", "/-/wheels/tests/model", "/v2/tests/model/image/manifests"),
+    "/-/catalogue/mldcat-ap",
 ]
 segments = st.one_of(st.sampled_from(WORDS), st.sampled_from(BREAKING), st.text("abz09._-%~", max_size=8))
 paths = st.builds(

@@ -15,6 +15,7 @@ _EXAMPLE: Final = re.compile(r"(?:.*\.)?example(?:\.org|\.com)?\Z")
 _INSTALLER: Final = re.compile(r"""["'](?:pip3?|uv)["']|\bensurepip\b""")
 NAMED: Final[Mapping[str, str]] = {
     "cyclonedx.org": "the name of a schema",
+    "data.europa.eu": "the name of a vocabulary",
     "docs.oasis-open.org": "the name of a schema",
     "git-lfs.github.com": "the name of a format",
     "huggingface.co": "the hub from which an operator asks to import, unless they name another one",
@@ -22,8 +23,11 @@ NAMED: Final[Mapping[str, str]] = {
     "sigstore.dev": "the name of a format",
     "spdx.org": "the name of a vocabulary",
     "slsa.dev": "the name of a format",
+    "purl.org": "the name of a vocabulary",
+    "www.iana.org": "names of formats",
     "www.modelscope.cn": "the hub of `ms:` names, from which an operator asks to import, unless they name another one",
     "www.w3.org": "names of formats",
+    "xmlns.com": "the name of a vocabulary",
 }
 """Hosts in the sources, but those of examples, and for what. None is of the makers of the product."""
 

@@ -35,6 +35,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/content/s3": BASE | S3,
     "registry/comity/upstream/s3_prefix": BASE | S3,
     "registry/comity/addons/derivation": BASE | GGUF,
+    "registry/comity/addons/mldcat": BASE | NODE,
     "registry/comity/addons/oci": BASE | NODE,
     "registry/comity/addons/wheel_index": BASE | NODE,
     "registry/comity/ledger/postgres.py": BASE | NODE | POSTGRES,
