@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
 import tomllib
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,6 +88,8 @@ from comity.trust.tlog.note import Checkpoint, NoteSignature, SignedNote, Verifi
 from comity.trust.tlog.proof import ConsistencyProof, TlogProof
 from comity.trust.upstream import check_endpoint
 from comity.trust.verify import verify
+from comity.upstream.git_objects import PackReader
+from comity.upstream.git_repository import parse_pack_answer, parse_refs
 from comity.upstream.http_list import parse_checksums
 from comity.upstream.listed_files import (
     ListedFile,
@@ -369,6 +373,10 @@ def _inspect(data: bytes) -> Any:
 
 
 _ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
+_PACK_BODY = b"PACK\0\0\0\2\0\0\0\2" + b"\x33" + zlib.compress(b"abc") + b"\x66\x0c" + zlib.compress(b"\3\4\x90\3\1d")
+_PACK = _PACK_BODY + hashlib.sha1(_PACK_BODY, usedforsecurity=False).digest()
+_PACK_ANSWER = b"000dpackfile\n%04x\x01%s0000" % (len(_PACK) + 5, _PACK)
+_BRANCHES = b"003d" + b"1f" * 20 + b" refs/heads/main\n0000"
 _IMAGE = (
     b'{"layers":[{"mediaType":"application/octet-stream","digest":"sha256:' + b"a" * 64 + b'","size":1,'
     b'"annotations":{"org.opencontainers.image.title":"a"}}]}'
@@ -549,6 +557,9 @@ PARSERS: Final[dict[str, Target]] = {
     "upstream": Target(of_text(UpstreamRequest.parse), _encoded("hf:org/name", "hf:org/name@refs/pr/1", "s3:a/b")),
     "upstream-checksums": Target(parse_checksums, (b"a" * 64 + b"  sub/file\n# text\r\n" + b"B" * 64 + b" *other\n",)),
     "upstream-files": Target(parse_files, (_SCOPE_FILES,)),
+    "upstream-pack": Target(lambda data: PackReader(data, 1 << 20).objects(), (_PACK,)),
+    "upstream-pack-answer": Target(parse_pack_answer, (_PACK_ANSWER,)),
+    "upstream-branches": Target(parse_refs, (_BRANCHES,)),
     "upstream-image": Target(parse_layers, (_IMAGE,)),
     "upstream-keys": Target(parse_page, (_LISTED_KEYS,)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.file_site import file_server
+from support.git_site import Lfs, git_site
 from support.image_registry import image_registry, push
 from support.s3 import S3Account
 from support.seaweed import seaweed
@@ -65,3 +66,9 @@ def test_an_image_in_a_registry(tmp_path: Path) -> None:
     with image_registry(tmp_path) as registry:
         push(registry, "lab/tiny", "v1", FILES)
         require_equal_after_kills(f"{registry}/lab", "oci:127.0.0.1/tiny@v1", tmp_path / "work")
+
+
+def test_a_git_repository_with_lfs(tmp_path: Path) -> None:
+    with git_site(tmp_path) as site:
+        site.commit("tiny", {path: Lfs(data) if len(data) > MIB else data for path, data in FILES.items()})
+        require_equal_after_kills(site.url, "git:127.0.0.1/tiny", tmp_path / "work")

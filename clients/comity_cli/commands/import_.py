@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, OCI, S3, is_upstream
-from comity.trust.upstream import HUB, check_endpoint, endpoint_host
+from comity.trust.names import GIT, LISTED, OCI, S3, is_upstream
+from comity.trust.upstream import GIT_REPOSITORY, HUB, check_endpoint, endpoint_host
 
 from comity_cli.command import Command, client, examples, options_as, output
 from comity_cli.commands.publish import LoggedEntry
@@ -81,7 +81,7 @@ class UpstreamCheckDocument:
 UNCHECKED = {
     "commit": "that the commit names this list of files",
     "author": "who made the commit",
-    "tls": "the upstream's certificate (it was asked without TLS)",
+    "tls": "the upstream's certificate (no file was requested from it over TLS)",
     "xet": "Xet hashes",
     "upstream": "that the upstream has this commit (it was not asked)",
 }
@@ -110,6 +110,7 @@ class UpstreamOptions:
     "comity import https://models.example.org/pub/tiny",
     "comity import s3://s3.example.org/bucket/tiny",
     "comity import oci://registry.example.org/org/tiny@v1",
+    "comity import git+https://git.example.org/org/tiny@v1",
     "comity import ~/.cache/huggingface/hub/models--org--name",
     "comity import ./carried --from hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
     "comity import --recheck hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
@@ -135,10 +136,10 @@ class UpstreamOptions:
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
 @options_as("upstream", UpstreamOptions)
 def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
-    """Make your node fetch a commit of a repository, files of a web server, a bucket or an OCI registry, or a folder on
-    its machine: hash every byte, compare with the upstream's hashes, and log an `observed` statement ("mirrored from").
-    This is not a publication: the upstream vouches for its hashes, your node for the fetch. Run the command again to
-    continue."""
+    """Make your node fetch a commit of a repository, files of a web server, a bucket, an OCI registry or a git server,
+    or a folder on its machine: hash every byte, compare with the upstream's hashes, and log an `observed` statement
+    ("mirrored from"). This is not a publication: the upstream vouches for its hashes, your node for the fetch. Run the
+    command again to continue."""
     from comity_client.importing import read_token
     from comity_client.own_node import own_socket
 
@@ -152,7 +153,7 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
     if named and upstream.claimed:
         raise click.UsageError("--from is for a folder only")
     if not named and not Path(source).is_dir():
-        raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci) nor a folder")
+        raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci, git+https) nor a folder")
     with follow(out, "importing") as on_event:
         done = api.import_upstream(
             source if named else Path(source),
@@ -168,17 +169,22 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
 
 
 def _of_url(url: str, options: UpstreamOptions) -> tuple[str, UpstreamOptions]:
-    """`https:HOST/NAME[@REV]` with its endpoint, from a URL; the same for `s3:` and `oci:`. Raises Malformed
+    """`https:HOST/NAME[@REV]` with its endpoint, from a URL; the same for `s3:`, `oci:` and `git:`. Raises Malformed
     (BAD-ENDPOINT)."""
     if options.endpoint:
         raise click.UsageError("a URL names its endpoint: omit --endpoint")
-    origin, _, rest = url.rstrip("/").partition("//")
-    place, _, name = rest.rpartition("/")
+    scheme, _, rest = url.rstrip("/").partition("//")
+    location, at, revision = rest.partition("@")
+    place, _, name = location.rstrip("/").rpartition("/")
+    origin = _SCHEMES[f"{scheme}//"]
+    if origin == GIT:
+        name = name.removesuffix(".git")
     endpoint = check_endpoint(f"https://{place}")
-    return f"{origin}{endpoint_host(endpoint)}/{name}", replace(options, endpoint=endpoint)
+    return f"{origin}{endpoint_host(endpoint)}/{name}{at}{revision}", replace(options, endpoint=endpoint)
 
 
-_URLS = tuple(f"{origin}//" for origin in (LISTED, S3, OCI))
+_SCHEMES = {f"{origin}//": origin for origin in (LISTED, S3, OCI)} | {"git+https://": GIT}
+_URLS = tuple(_SCHEMES)
 
 
 def _show(out: Output, done: Imported) -> None:
@@ -191,7 +197,7 @@ def _show(out: Output, done: Imported) -> None:
         "equal",
         observed.match_text + (f"; {matched.folders}/{matched.folders_listed} folders" * bool(matched.folders_listed)),
     )
-    if upstream.kind == HUB and matched.pointers < matched.sha256:
+    if upstream.kind in (HUB, GIT_REPOSITORY) and matched.pointers < matched.sha256:
         out.warn(f"{matched.sha256 - matched.pointers} LFS pointers differ from the upstream's list; the bytes do not")
     out.fact(
         "not checked", "; ".join(UNCHECKED[check] for check in observed.unchecked) or "nothing; every check was made"

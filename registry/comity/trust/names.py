@@ -48,7 +48,9 @@ OCI: Final = "oci:"
 """Prefixes of the names of prefixes in S3 buckets and of images in OCI registries; the namespace is the host."""
 MS: Final = "ms:"
 """Prefix of the names of ModelScope repositories."""
-ORIGINS: Final = (UPSTREAM, LISTED, S3, OCI, MS)
+GIT: Final = "git:"
+"""Prefix of the names of git repositories; the namespace is the host."""
+ORIGINS: Final = (UPSTREAM, LISTED, S3, OCI, MS, GIT)
 _BARE = re.compile(r"(?:[0-9a-f]{64}|[A-Z2-7]{7}(?:-[A-Z2-7]{7}){7})\Z")
 _BARE_ABBREVIATION = re.compile(r"[0-9a-f]{8,63}\Z|[0-9a-f]{4,60}(?:…|\.\.\.)[0-9a-f]{0,60}\Z")
 _SEGMENT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]{0,94}[A-Za-z0-9_])?\Z")

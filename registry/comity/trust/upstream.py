@@ -5,9 +5,10 @@
     s3:host/name@6c12…         objects below a prefix of an S3 bucket; the commit is computed from their list
     oci:host/name@6c12…        an image in an OCI registry; the commit begins the SHA-256 of its manifest
     ms:org/name@6c12…          a repository of ModelScope; the commit is computed from its list of files
+    git:host/name@6c12…        a commit of a git repository, whose trees were hashed
 
-The host in the names of `https:`, `s3:` and `oci:` is the endpoint's, so that no observation claims a name of
-another host.
+The host in the names of `https:`, `s3:`, `oci:` and `git:` is the endpoint's, so that no observation claims a name
+of another host.
 
 With `observed`, a node states that it got these bytes from an upstream. It does not state that the named author made
 them; only a publisher can do that. The statement counts the files that match the upstream's hashes (file by file in a
@@ -32,7 +33,7 @@ from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, MS, OCI, S3, UPSTREAM, check_segment
+from comity.trust.names import GIT, LISTED, MS, OCI, S3, UPSTREAM, check_segment
 from comity.trust.statement import SideObject, Statement, Subject
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 
@@ -41,7 +42,15 @@ HTTPS_LIST: Final = "https-list"
 S3_PREFIX: Final = "s3-prefix"
 OCI_IMAGE: Final = "oci-image"
 MODEL_SCOPE: Final = "modelscope"
-KINDS: Final = {HUB: UPSTREAM, HTTPS_LIST: LISTED, S3_PREFIX: S3, OCI_IMAGE: OCI, MODEL_SCOPE: MS}
+GIT_REPOSITORY: Final = "git-repository"
+KINDS: Final = {
+    HUB: UPSTREAM,
+    HTTPS_LIST: LISTED,
+    S3_PREFIX: S3,
+    OCI_IMAGE: OCI,
+    MODEL_SCOPE: MS,
+    GIT_REPOSITORY: GIT,
+}
 """The kinds of upstreams, and the origin in the names of each."""
 MAX_ENDPOINT: Final = 300
 

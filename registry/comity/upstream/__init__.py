@@ -6,6 +6,8 @@
     s3_prefix  objects below a prefix of an S3 bucket
     oci_image  an image in an OCI registry, one file for each layer
     model_scope  a repository of ModelScope
+    git_objects  what a git server answers: packet lines, packs, trees, LFS pointers
+    git_repository  a git repository with LFS
     download   one file: ranges, resumption, hashing
     mirror     a whole commit into a folder, from an upstream or from a local folder
 

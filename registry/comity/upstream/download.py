@@ -29,6 +29,7 @@ from comity.upstream.guarded import (
     MAX_RETRY_AFTER,
     READ_TIMEOUT,
     AllowedHosts,
+    Origin,
     RetryLater,
     http_module,
     retry_after,
@@ -136,7 +137,8 @@ class UpstreamSource(Protocol):
         ...
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
-        """The URL of a file of a commit, and headers with conditions on the answer."""
+        """The URL of a file of a commit, and headers with conditions on the answer, or for its host alone. Not called
+        for a file that was listed with its content."""
         ...
 
 
@@ -255,6 +257,8 @@ class Downloads:
 
     def _complete(self, listed: ListedFile, partial: _PartialDownload) -> None:
         """Steps (2) to (4)."""
+        if listed.content is not None:
+            self._write_content(listed, listed.content, partial)
         failures = 0
         while partial.received < partial.size:
             before = partial.received
@@ -277,6 +281,10 @@ class Downloads:
                 )
             except http_module().TransportError as error:
                 pause, failure = None, unreachable(self._allowed_hosts, error)
+            except Unavailable as error:  # of the question where the file is
+                if error.code != "UPSTREAM-UNREACHABLE":
+                    raise
+                pause, failure = None, error
             if partial.received == partial.size:
                 return
             failures = 0 if partial.received > before else failures + 1
@@ -284,6 +292,14 @@ class Downloads:
                 raise failure
             delay = min(MAX_DELAY, self._timeouts.first_delay * 2**failures) if pause is None else pause
             self._control.wait(delay, failure.what)
+
+    def _write_content(self, listed: ListedFile, content: bytes, partial: _PartialDownload) -> None:
+        """Write the rest of a file that came with the listing."""
+        with partial.path.open("r+b") as file:
+            file.seek(partial.received)
+            file.write(data := content[partial.received :])
+        partial.add(data)
+        self._control.progress(listed.path, len(data))
 
     def _range(self, listed: ListedFile, partial: _PartialDownload) -> None:
         """Request the missing bytes once."""
@@ -315,7 +331,10 @@ class Downloads:
                 if response.status_code not in REDIRECTS:
                     yield response
                     return
-                url = self._allowed_hosts.redirect(url, response.headers.get("location", ""))
+                target = self._allowed_hosts.redirect(url, response.headers.get("location", ""))
+                if Origin.of(target) != Origin.of(url):
+                    conditions = {name: conditions[name] for name in conditions if name != "Authorization"}
+                url = target
         why = f"more than {MAX_REDIRECTS} redirects"
         raise Untrusted(f"too many redirects for {listed.path}", why=why, code="UPSTREAM-REDIRECT")
 

@@ -250,15 +250,18 @@ def _foreign_origin(guard: _Guard, host: str) -> ComityError:
 
 @contextmanager
 def guarded_call(
-    hosts: AllowedHosts, read_timeout: float, translated: Callable[[Exception], ComityError]
+    hosts: AllowedHosts,
+    read_timeout: float,
+    translated: Callable[[Exception], ComityError],
+    most: int = MAX_RESPONSE_BYTES,
 ) -> Iterator[None]:
     """Allow the calls of one question to an upstream inside the block. Errors come out as those of this program.
 
     Args:
         translated: the error for an exception of a library: an untrusted answer may raise any.
+        most: bytes of all answers.
     """
-    limits = {"seconds": MAX_CALL_SECONDS, "size": MAX_RESPONSE_BYTES, "read_timeout": read_timeout}
-    with guarded(hosts.origin, **limits):  # type: ignore[arg-type]
+    with guarded(hosts.origin, seconds=MAX_CALL_SECONDS, size=most, read_timeout=read_timeout):
         try:
             yield
         except Malformed as error:
@@ -272,19 +275,23 @@ def guarded_call(
 
 
 Ask: TypeAlias = Callable[..., Any]
-"""Sends a request to an endpoint, by method, URL and headers, and returns the answer."""
+"""Sends a request to an endpoint, by method, URL, content and headers, and returns the answer."""
 
 
 @contextmanager
-def guarded_requests(hosts: AllowedHosts, read_timeout: float) -> Iterator[Ask]:
+def guarded_requests(hosts: AllowedHosts, read_timeout: float, most: int = MAX_RESPONSE_BYTES) -> Iterator[Ask]:
     """What sends requests to the endpoint and reads the answers, which are bounded."""
     module = http_module()
 
     def translated(error: Exception) -> ComityError:
         return unreachable(hosts, error) if isinstance(error, module.TransportError) else unusable(type(error).__name__)
 
-    with guarded_call(hosts, read_timeout, translated), guarded_client(module) as client:
-        yield lambda method, url, **more: client.request(method, url, headers=hosts.headers(url) | more)
+    with guarded_call(hosts, read_timeout, translated, most), guarded_client(module) as client:
+
+        def ask(method: str, url: str, content: bytes | None = None, **headers: str) -> Any:
+            return client.request(method, url, content=content, headers=hosts.headers(url) | headers)
+
+        yield ask
 
 
 def require_success(answer: Any, what: str, origin: Origin) -> bool:

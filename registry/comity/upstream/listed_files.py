@@ -7,6 +7,7 @@
     s3:host/name             the objects below a prefix of a bucket
     oci:host/name@v1         an image in a registry
     ms:org/name@v1           a repository of ModelScope
+    git:host/name@v1         a git repository with LFS
 
 A Hub lists a git blob id for every file; for a file in LFS, the SHA-256 of its bytes and the blob id of its pointer.
 Both are recomputed and compared. A match proves that the bytes are the listed ones, not that the commit has this list,
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from typing import Final
 
 from comity.rules.git_ids import blob_id, git_tree_ids
@@ -62,7 +64,7 @@ class UpstreamRequest:
         """`hf:org/name[@revision]`, or the same with another origin. Raises Malformed (BAD-NAME)."""
         origin = origin_of(text)
         if not origin:
-            why = "expected hf:org/name, or https:, s3: or oci: and host/name"
+            why = "expected hf:org/name, or https:, s3:, oci: or git: and host/name"
             raise Malformed(f"{text[:200]!r} is not an upstream", why=why, code="BAD-NAME")
         repository, at, revision = without_origin(text).partition("@")
         return cls(repository, revision if at else MAIN, origin)
@@ -88,7 +90,8 @@ def require_host(endpoint: str, wanted: UpstreamRequest) -> None:
 class ListedFile:
     """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
     SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked.
-    `version` pins the bytes for the requests of this import, where the upstream has versions; it is not recorded."""
+    `version` pins the bytes for the requests of this import, where the upstream has versions; `content` has the bytes
+    that arrived with the listing. Neither is recorded."""
 
     path: str
     size: int
@@ -96,6 +99,7 @@ class ListedFile:
     lfs: Digest | None = None
     xet: str = ""
     version: str = ""
+    content: bytes | None = field(default=None, repr=False)
 
 
 @frozen

@@ -31,7 +31,7 @@ from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry, Manifest, chec
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Conflict, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.frozen import frozen
-from comity.trust.names import LISTED, MS, OCI, S3, UPSTREAM
+from comity.trust.names import GIT, LISTED, MS, OCI, S3, UPSTREAM
 from comity.trust.upstream import Upstream, check_repository, is_commit
 from comity.upstream.download import (
     CHUNK,
@@ -42,6 +42,7 @@ from comity.upstream.download import (
     Timeouts,
     UpstreamSource,
 )
+from comity.upstream.git_repository import GitRepository
 from comity.upstream.guarded import HUB_ENDPOINT, MAX_RETRY_AFTER, AllowedHosts, RetryLater
 from comity.upstream.http_list import HttpList
 from comity.upstream.hub_api import HubApi, gated
@@ -130,6 +131,7 @@ _KINDS: Final[dict[str, Callable[..., UpstreamSource]]] = {
     S3: S3Prefix,
     OCI: OciImage,
     MS: ModelScope,
+    GIT: GitRepository,
 }
 
 

@@ -29,7 +29,7 @@ class ImportRepositoryRequest(_message.Message):
     TERMS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`hf:org/name[@revision]`, or `https:`, `s3:` or `oci:` and `host/name[@revision]`; at most 512 bytes. May be empty for a folder whose layout names it."""
+    """`hf:org/name[@revision]`, or `https:`, `s3:`, `oci:` or `git:` and `host/name[@revision]`; at most 512 bytes. May be empty for a folder whose layout names it."""
     endpoint: _builtins.str
     """`https://host[:port][/path]`; empty for the Hub itself, or the host in the name."""
     folder: _builtins.str

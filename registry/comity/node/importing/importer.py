@@ -48,6 +48,7 @@ from comity.trust.statement import Author, Entry, SideObject, Statement, parse_e
 from comity.trust.statement_kinds import OBSERVED, UPSTREAM_CHANGED, UPSTREAM_GONE
 from comity.trust.upstream import (
     FETCHED,
+    GIT_REPOSITORY,
     HUB,
     KINDS,
     Changed,
@@ -152,7 +153,7 @@ def _matched(result: MirrorResult) -> Matched:
 
 
 def _unchecked(result: MirrorResult, details: ImportDetails) -> Iterator[str]:
-    if result.listing.revision_info.upstream.kind == HUB:  # the commit of a list is computed from it
+    if result.listing.revision_info.upstream.kind == HUB:  # the commit of a list is computed from it, git's was hashed
         yield "commit"
     yield "author"
     if details.how != FETCHED:
@@ -355,7 +356,7 @@ def _compare(observed: Observed, token: str, now: int) -> UpstreamChange | None:
     def gone(lost: str) -> Gone:
         return Gone(observed.by, upstream, observed.artifact, lost, now)
 
-    if upstream.kind != HUB:
+    if upstream.kind not in (HUB, GIT_REPOSITORY):
         return _compare_list(observed, token, now)
     try:
         _commit(observed, token, upstream.commit)

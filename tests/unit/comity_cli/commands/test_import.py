@@ -17,6 +17,7 @@ NONE = UpstreamOptions(endpoint="", hosts=(), terms=None, claimed="")
         ("https://models.example/tiny@main", "https:models.example/tiny@main", "https://models.example"),
         ("s3://s3.example/bucket/lab/tiny", "s3:s3.example/tiny", "https://s3.example/bucket/lab"),
         ("oci://r.example/org/tiny@v1", "oci:r.example/tiny@v1", "https://r.example/org"),
+        ("git+https://g.example/org/tiny.git@a/b", "git:g.example/tiny@a/b", "https://g.example/org"),
     ],
 )
 def test_a_url_gives_the_name_and_its_endpoint(url: str, name: str, endpoint: str) -> None:
