@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from comity.addons.mldcat.catalogue import PATH, PortalPage, CatalogueWriter
+from comity.addons.mldcat.catalogue import PATH, CatalogueWriter, PortalPage
 from support.catalogue_entries import BASE, DATASET, MIRRORED, MODEL
 from support.environments import python_with
 from support.gateway import gateway_node

@@ -17,9 +17,9 @@ from comity.addons.mldcat.catalogue import (
     MEDIA_TYPE,
     PATH,
     CatalogueEntry,
-    PortalPage,
     CataloguePublisher,
     CatalogueWriter,
+    PortalPage,
 )
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.gateway.fileserver.http1 import is_known

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.addons.mldcat.catalogue import MAX_FILES, NOT_STATED, PATH, CatalogueEntry, PortalPage, CatalogueWriter
+from comity.addons.mldcat.catalogue import MAX_FILES, NOT_STATED, PATH, CatalogueEntry, CatalogueWriter, PortalPage
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.statements import Parent
