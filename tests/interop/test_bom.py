@@ -1,5 +1,5 @@
-"""Bills validated by CycloneDX's own schema, as the reference library brings it, and by the model that the SPDX project
-generates from its shapes, each in an environment of its own."""
+"""Bills validated by CycloneDX's own schema, as the reference library brings it, and by the shapes of SPDX and the model
+that the SPDX project generates from them, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -62,6 +62,25 @@ for path in sys.argv[1:]:
     except Exception as error:
         print(path, type(error).__name__)
 """
+SHACL_LIBRARY = "pyshacl==0.40.1"
+SHACL_CHECK = """
+import json
+import sys
+import pyshacl
+import rdflib
+shapes = rdflib.Graph().parse(sys.argv[1])
+with open(sys.argv[2], encoding="utf-8") as file:
+    context = json.load(file)["@context"]
+for path in sys.argv[3:]:
+    with open(path, encoding="utf-8") as file:
+        document = json.load(file)
+    assert document.pop("@context") == "https://spdx.org/rdf/3.0.1/spdx-context.jsonld"
+    found = rdflib.Graph().parse(data=json.dumps({"@context": context, **document}), format="json-ld")
+    valid, results, _ = pyshacl.validate(found, shacl_graph=shapes, ont_graph=shapes)
+    paths = results.objects(None, rdflib.SH.resultPath)
+    print(path, valid, *sorted({each.rpartition("/")[2] for each in paths}))
+"""
+SHAPES = Path(__file__).with_name("spdx_3_0_1")
 GOOD = case()
 GOOD_MANIFEST = Manifest.parse(GOOD.manifest)
 OWNER = identity("Swiss AI", "CH")
@@ -107,11 +126,15 @@ def test_every_bill_is_valid_by_the_schema(tmp_path: Path) -> None:
     assert [line.split(" ")[0] for line in ran.stdout.splitlines() if ".json " in line] == [str(wrong)]
 
 
-@pytest.mark.slow
-def test_every_document_is_valid_by_the_model_of_spdx(tmp_path: Path) -> None:
+def spdx_documents() -> list[str]:
     contents = [described(spdx) for spdx in ("Apache-2.0", "other", "MIT OR Apache-2.0", "llama3 (custom)")]
     contents += [replace(described("MIT"), kind=DATASET), BomContent(GOOD_MANIFEST, None)]
-    good = [write_spdx(each) for each in contents]
+    return [write_spdx(each) for each in contents]
+
+
+@pytest.mark.slow
+def test_every_document_is_valid_by_the_model_of_spdx(tmp_path: Path) -> None:
+    good = spdx_documents()
     bad = []
     for member, value in (
         ("software_packageVersion", ["v1"]),
@@ -129,3 +152,30 @@ def test_every_document_is_valid_by_the_model_of_spdx(tmp_path: Path) -> None:
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     assert [line.split(" ")[0] for line in ran.stdout.splitlines()] == [str(path) for path in paths[len(good) :]]
+
+
+@pytest.mark.slow
+def test_every_document_is_valid_by_the_shapes_of_spdx(tmp_path: Path) -> None:
+    good = spdx_documents()
+    changes: dict[str, tuple[str, dict[str, object]]] = {
+        "packageVersion": ("ai_AIPackage", {"software_packageVersion": ["v1", "v2"]}),
+        "primaryPurpose": ("ai_AIPackage", {"software_primaryPurpose": "spaceship"}),
+        "suppliedBy": ("ai_AIPackage", {"suppliedBy": "urn:nobody"}),
+        "hashValue": ("ai_AIPackage", {"verifiedUsing": [{"type": "Hash", "algorithm": "sha256"}]}),
+        "created": ("CreationInfo", {"created": "yesterday"}),
+        "relationshipType": ("Relationship", {"relationshipType": "friendOf"}),
+    }
+    bad = dict[str, str]()
+    for path, (kind, members) in changes.items():
+        document = json.loads(good[0])
+        next(each for each in document["@graph"] if each["type"] == kind).update(members)
+        bad[path] = json.dumps(document)
+    paths = [tmp_path / name for name in (*map(str, range(len(good))), *bad)]
+    for file, text in zip(paths, (*good, *bad.values()), strict=True):
+        file.write_text(text, "utf-8")
+    command = [python_with(SHACL_LIBRARY), "-c", SHACL_CHECK]
+    given = [SHAPES / "model.ttl", SHAPES / "context.jsonld", *paths]
+    ran = subprocess.run([*command, *map(str, given)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    said = [line.removeprefix(f"{tmp_path}/") for line in ran.stdout.splitlines()]
+    assert said == [*(f"{number} True" for number in range(len(good))), *(f"{path} False {path}" for path in bad)]
