@@ -1,5 +1,5 @@
-"""Bills validated by CycloneDX's own schema, as the reference library brings it, and by the shapes of SPDX and the model
-that the SPDX project generates from them, each in an environment of its own."""
+"""Bills validated by the schema of CycloneDX, as its library brings it, and by the shapes of SPDX and the model that is
+generated from them, each in an environment of its own."""
 
 from __future__ import annotations
 
