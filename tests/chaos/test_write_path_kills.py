@@ -26,7 +26,7 @@ from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity_client.client import Client
 from comity_client.home import Home
 from huggingface_hub import scan_cache_dir
-from support.federation import NodeHome, converged, until
+from support.federation import NodeHome, until
 from support.killed_nodes import TWO_PIECES, WEIGHTS, World, made, retry
 from support.publisher import Publisher as Somebody
 from support.waiting import PATIENCE
@@ -301,7 +301,7 @@ def test_a_client_is_killed_while_it_publishes(world: World) -> None:
         die(world, point, make_identity, home, world.federation, first.origin)
         make_identity(home, world.federation, first.origin)
         assert len(Client(Home(home)).publishers()) == 1
-    asyncio.run(converged(world.homes, first, least=2))
+    world.agreed(first, least=2)
     for point in CLIENT_PUBLISHES:
         source, name = world.source(fresh=True)
         die(world, point, publish_once, world.publisher_home.root, source, name, first.name)

@@ -300,16 +300,19 @@ def cosigners(home: NodeHome, note: SignedNote, others: Iterable[NodeHome]) -> s
     return {other.name for other in others if set(other.record.cosigners) <= set(good)}
 
 
-async def converged(homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0) -> SignedNote:
+async def converged(
+    homes: tuple[NodeHome, ...], origin: NodeHome, *, least: int = 0, watch: Callable[[], None] = lambda: None
+) -> SignedNote:
     """Wait until all of `homes` show one checkpoint of `origin`'s log, cosigned by every other founder among them. A
     node that was just started may not listen yet; this is waited for, too. A connection is kept while it works, since a
-    new one costs more than the question.
+    new one costs more than the question. `watch` is called before each try, and may raise.
     """
     others = [home for home in homes if home is not origin]
     seen: list[SignedNote] = []
     clients: dict[str, NodeClient] = {}
 
     async def equal() -> bool:
+        watch()
         seen.clear()
         for home in homes:
             if home.name not in clients:

@@ -115,6 +115,18 @@ class World:
                     verify_consistency(old.size, old.root, head.size, head.root, proof)
                 self.seen[home.origin] = note
 
+    def agreed(self, origin: NodeHome, *, least: int) -> None:
+        """Wait until the nodes show one cosigned checkpoint of this log. Fails at once, with its last words, if a node
+        that was started has ended."""
+        asyncio.run(converged(self.homes, origin, least=least, watch=self._none_has_ended))
+
+    def _none_has_ended(self) -> None:
+        for home in self.homes:
+            process = self.running.get(home.name)
+            if process is not None and not process.is_alive():
+                words = (home.directory / "node.log").read_text(errors="replace")[-4000:]
+                raise AssertionError(f"{home.name} ended with {process.exitcode}: {words}")
+
     def settled(self) -> None:
         """The state at the end is correct: nothing lost, nothing forked, everything cosigned, every blob matches its
         digest.
@@ -124,9 +136,9 @@ class World:
             if home.name not in self.running or not self.running[home.name].is_alive():
                 self.start(home)
         for home in self.homes:
-            asyncio.run(converged(self.homes, home, least=2))
+            self.agreed(home, least=2)
         if self.promised:
-            asyncio.run(converged(self.homes, first, least=max(self.promised) + 1))
+            self.agreed(first, least=max(self.promised) + 1)
         self.look()
         outsider = Client(Home(self.folder / "outsider"))
         outsider.pin(self.federation)
