@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Self, cast
 
+from comity.rules.charter_drafts import genesis
+from comity.trust.charter.document import CharterPolicy
 from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, Refused
+from comity.trust.tlog.note import NoteSignature
 from comity.wire.blob import BlobStat
 from comity.wire.client import NodeClient
 from comity.wire.log import EntryBatch, LogHead, ShownMisbehaviour
@@ -16,11 +20,19 @@ from comity.wire.messages import LocatedEntry
 from comity.wire.node import Charter, NodeFacts
 from comity_client.bundles.exporting import ExportedBundle, ExportOrder, export_bundle
 from comity_client.events import ignore_event
+from support.assembly import members
 from support.logs import LogKeys, statement_line
 from support.publisher import Publisher, Release, model, release
 
 ORIGIN = "node-ch/log"
 CHUNK = 100_000
+
+
+@cache
+def a_charter(cosigner_quorum: int) -> bytes:
+    """A charter that asks for so many cosigners."""
+    seats = [who.member for who in members(4)]
+    return genesis(seats, CharterPolicy(3, 1, 1, cosigner_quorum), {}).data
 
 
 class Stopped(Exception):
@@ -34,7 +46,9 @@ class MemoryNode:
     keys: LogKeys = field(default_factory=lambda: LogKeys.generate(ORIGIN))
     lines: list[bytes] = field(default_factory=list)
     blobs: dict[Digest, bytes] = field(default_factory=dict)
-    body: bytes = b"a charter"
+    body: bytes = field(default_factory=lambda: a_charter(0))
+    cosigners: tuple[str, ...] = ()
+    """Names under which the checkpoint of its log is cosigned, with no valid signature."""
     budget: float = float("inf")
     asked: list[str] = field(default_factory=list)
     refusals: int = 0
@@ -86,7 +100,9 @@ class MemoryNode:
 
     async def logs(self) -> tuple[LogHead, ...]:
         self._count("logs")
-        return (LogHead(ORIGIN, self.keys.vkey, self.keys.note_over(self.lines).encode()),)
+        cosigned = (NoteSignature(name, b"0000", bytes(64)) for name in self.cosigners)
+        note = self.keys.note_over(self.lines).with_signatures(*cosigned)
+        return (LogHead(ORIGIN, self.keys.vkey, note.encode()),)
 
     async def entries(self, origin: str, start: int, end: int) -> AsyncGenerator[EntryBatch, None]:
         self._count("entries")

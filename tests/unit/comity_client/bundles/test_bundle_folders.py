@@ -41,13 +41,13 @@ from comity_client.bundles.contents import (
     parse_misbehaviour_proof,
 )
 from comity_client.bundles.erasure import ErasureCode
-from comity_client.bundles.exporting import EarlierBundle, ExportOrder, export_bundle
+from comity_client.bundles.exporting import EarlierBundle, ExportOrder, UncosignedLog, export_bundle
 from comity_client.bundles.folder import BundleFolder
 from comity_client.bundles.loading import CarriedTree, _check
 from comity_client.bundles.writing import DiskPlan, LargeFile
 from comity_client.events import Event, Progress, Started
 from support import carried
-from support.carried import MemoryNode, Stopped, contents, exported, rewritten, some_node
+from support.carried import ORIGIN, MemoryNode, Stopped, a_charter, contents, exported, rewritten, some_node
 from support.publisher import Publisher, Release
 
 
@@ -199,6 +199,19 @@ async def test_an_export_that_is_interrupted_computes_no_more_parity(tmp_path: P
     released.set()
     await asyncio.get_running_loop().shutdown_default_executor()
     assert len(parity) == 1
+
+
+@pytest.mark.parametrize("cosigners", [(), ("one",), ("one", "one", ORIGIN), ("one", "two")])
+async def test_an_export_says_which_new_entries_fewer_have_cosigned_than_the_charter_asks_for(
+    tmp_path: Path, cosigners: tuple[str, ...]
+) -> None:
+    node = some_node(tmp_path)
+    node.body, node.cosigners = a_charter(2), cosigners
+    count = len({*cosigners} - {ORIGIN})
+    short = (UncosignedLog(ORIGIN, count, 2),) if count < 2 else ()
+    assert (await exported(node, tmp_path / "out")).uncosigned == short
+    earlier = (EarlierBundle.read(tmp_path / "out"),)
+    assert (await exported(node, tmp_path / "more", ExportOrder(earlier=earlier))).uncosigned == ()
 
 
 async def test_a_check_that_is_interrupted_reads_no_further(tmp_path: Path) -> None:
