@@ -87,8 +87,8 @@ class CatalogueEntry:
     """What a catalogue says of one artifact under one name.
 
     `publisher` is None, and `upstream` the name of a commit, where nodes mirrored the artifact and nobody signed it.
-    `revision` names these bytes at the gateway. `known_since`: by when the node knew it, by its own clock, in POSIX
-    seconds; 0 if that is not known. `notices` are what the node says beside every answer about it.
+    `revision` names these bytes at the gateway. `known_since`: by when it was known, in POSIX seconds, 0 if that is not
+    known; `known_by` says whose word that is. `notices` are what is said beside every answer about it.
     """
 
     repository: str
@@ -102,6 +102,7 @@ class CatalogueEntry:
     lineage: tuple[Parent, ...] = ()
     upstream: str = ""
     known_since: int = 0
+    known_by: str = "the node of this catalogue, by its own clock"
     notices: tuple[str, ...] = ()
 
     @property
@@ -160,7 +161,7 @@ class CatalogueWriter:
         service: Node = {
             "@id": f"{self._id}#service",
             "@type": "dcat:DataService",
-            "dct:title": f"Gateway of the Comity node {self._node}",
+            "dct:title": f"Gateway of {self._node}",
             "dcat:endpointURL": _resource(self._base),
             "it6:servesModel": models,
             "dcat:servesDataset": datasets,
@@ -168,7 +169,7 @@ class CatalogueWriter:
         return {
             "@id": self._id,
             "@type": "dcat:Catalog",
-            "dct:title": f"Artifacts at the Comity node {self._node}",
+            "dct:title": f"Artifacts at {self._node}",
             "dct:description": _ABOUT,
             "dct:publisher": _ref(f"{self._id}#publisher"),
             "dcat:service": service,
@@ -204,13 +205,13 @@ class CatalogueWriter:
             }
 
     def _record(self, entry: CatalogueEntry) -> Node:
-        """When this node knew an artifact, and what it says beside it."""
+        """Since when an artifact is known, and what is said beside it."""
         record: Node = {
             "@id": f"{self._page(entry)}#record",
             "@type": "dcat:CatalogRecord",
             "foaf:primaryTopic": _ref(self._page(entry)),
             "dct:modified": _time(entry.known_since),
-            "dct:description": "The time is by when the node knew the artifact, by its own clock.",
+            "dct:description": f"The time is by when the artifact was known, as said by {entry.known_by}.",
         }
         if entry.notices:
             record["rdfs:comment"] = list(entry.notices)

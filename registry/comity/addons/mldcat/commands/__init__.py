@@ -1,0 +1,1 @@
+"""The command that writes a catalogue for data portals."""

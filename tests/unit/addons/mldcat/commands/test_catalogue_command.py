@@ -1,0 +1,95 @@
+"""`comity catalogue`: which names are in it, what is left out and why, and what becomes of the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comity.addons.mldcat.commands import catalogue
+from comity.rules.signing import sign_content
+from comity.trust.artifact import Manifest
+from comity.trust.claims import read_claims
+from comity.trust.errors import ComityError, NotFound
+from comity.trust.statement import Author
+from comity.trust.statements import Advisory, Published
+from comity_client.evidence.artifact_info import ArtifactInfo
+from comity_client.evidence.search import FoundArtifacts
+from support.case import case
+from support.run_command import printed, run
+from support.world import identity
+
+GOOD = case()
+MANIFEST = Manifest.parse(GOOD.manifest)
+OWNER = identity("Swiss AI", "CH")
+SAID = replace(Published.parse(GOOD.publication.statement), by=OWNER.id)
+(PUBLICATION,) = read_claims((OWNER.entry.line, sign_content(SAID, OWNER.signer).line), GOOD.artifact).publications
+YANK = Advisory(Author("node", OWNER.id), GOOD.artifact, "malware", "high", "calls home")
+INFO = ArtifactInfo("swiss-ai/tiny@v1", GOOD.artifact, "", PUBLICATION, MANIFEST, (), ((PUBLICATION.entry, YANK),))
+NAMES = ("swiss-ai/tiny@v1", "swiss-ai/tiny@v0", "swiss-ai/gone@v1", f"hf:org/name@{'6c12' * 10}")
+GATEWAY = ("--gateway", "https://models.example/")
+
+
+class Nodes:
+    """What nodes have: several versions of one name, one that is withdrawn, and a mirrored commit of which nothing is
+    proven. `asked` is what they were asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[object] = []
+
+    def search(self, text: str, limit: int) -> list[FoundArtifacts]:
+        self.asked.append((text, limit))
+        return [FoundArtifacts(name, GOOD.artifact, OWNER.id, "", "", proven=True) for name in NAMES]
+
+    def show(self, name: str) -> ArtifactInfo:
+        self.asked.append(name)
+        if name.startswith("swiss-ai/tiny"):
+            return INFO
+        if name.startswith("hf:"):
+            return replace(INFO, publication=None)
+        raise NotFound("every version is withdrawn")
+
+
+@pytest.fixture(autouse=True, name="nodes")
+def _nodes(monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    nodes = Nodes()
+    monkeypatch.setattr(catalogue, "client", lambda: nodes)
+    return nodes
+
+
+def artifacts(text: str) -> list[Mapping[str, Any]]:
+    return [each for each in json.loads(text)["@graph"] if "dct:provenance" in each]
+
+
+def test_of_each_name_the_newest_version_is_asked_for_once(nodes: Nodes) -> None:
+    ran = run(catalogue.command, "tiny", *GATEWAY, "--limit", "7")
+    (found,) = artifacts(ran.stdout)
+    assert found["@id"] == f"https://models.example/swiss-ai/tiny/tree/sha256:{GOOD.artifact}"
+    assert f"Signed by the identity {OWNER.id}" in found["dct:provenance"]["rdfs:label"]
+    assert nodes.asked == [("tiny", 7), "swiss-ai/tiny", "swiss-ai/gone", NAMES[-1]]
+    assert "swiss-ai/gone is left out: every version is withdrawn" in ran.stderr
+
+
+def test_a_warning_is_in_the_record_with_its_author_and_an_unknown_time_is_not_stated() -> None:
+    written = json.loads(run(catalogue.command, *GATEWAY).stdout)["@graph"]
+    (record,) = (each for each in written if each["@type"] == "dcat:CatalogRecord")
+    assert record["rdfs:comment"] == [f"malware (high), claimed by the node {OWNER.id}: calls home"]
+    assert record["dct:modified"] == "not stated"
+
+
+def test_the_file_and_what_is_left_out_are_in_the_document(tmp_path: Path) -> None:
+    out = tmp_path / "catalogue.jsonld"
+    document = printed(catalogue.command, *GATEWAY, "--out", out)
+    assert (document["file"], document["artifacts"]) == (str(out), 1)
+    assert [each["name"] for each in document["left_out"]] == ["swiss-ai/gone", NAMES[-1]]
+    assert document["left_out"][1]["why"] == "nothing that is proven names it"
+    assert len(artifacts(out.read_text("utf-8"))) == 1
+
+
+@pytest.mark.parametrize("gateway", ["", "models.example", "https://a.example/x?y=1", "https://u:p@a.example"])
+def test_what_is_no_address_of_a_gateway_is_refused(gateway: str) -> None:
+    ran = run(catalogue.command, "--gateway", gateway)
+    assert ran.exit_code == 2 or isinstance(ran.exception, ComityError)
