@@ -55,6 +55,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "drill": LazyCommand("Mirror", ".drill", "Show what is left without each single party."),
     "env": LazyCommand("Mirror", ".env", "Point Hugging Face clients at a node."),
     "run-with": LazyCommand("Mirror", ".run_with", "Run one program with a node as its Hugging Face Hub."),
+    "storage-initializer": LazyCommand(
+        "Mirror", ".storage_initializer", "Put verified models into the volumes of a pod."
+    ),
     "export": LazyCommand("Mirror", ".export", "Write what a node has to disks that people carry."),
     "load": LazyCommand("Mirror", ".load", "Have your node take what a bundle on disks has."),
     "verify": LazyCommand("Verify", ".verify", "Check an artifact by its files and evidence."),

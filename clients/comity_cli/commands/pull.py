@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @frozen
-class PulledBase:
-    """A base of the artifact, verified by itself. `exit_status` of its verdict."""
+class PulledArtifact:
+    """An artifact that was pulled, verified by itself. `exit_status` of its verdict."""
 
     title: str
     artifact: Digest
@@ -40,8 +40,9 @@ class PulledBase:
     exit_status: int
 
     @classmethod
-    def of(cls, base: Pulled) -> PulledBase:
-        return cls(base.title, base.artifact, base.folder, base.files, base.bytes, base.verdict.exit_status)
+    def of(cls, pulled: Pulled) -> PulledArtifact:
+        status = pulled.verdict.exit_status
+        return cls(pulled.title, pulled.artifact, pulled.folder, pulled.files, pulled.bytes, status)
 
 
 @document("pull")
@@ -63,7 +64,7 @@ class PullDocument:
     alarms: tuple[str, ...]
     cache: CacheBasis | None
     verdict: Annotated[Mapping[str, object], {"$ref": "../verdict.json"}]
-    bases: tuple[PulledBase, ...]
+    bases: tuple[PulledArtifact, ...]
     bases_without_digest: tuple[str, ...]
 
 
@@ -184,7 +185,7 @@ def command(reference: str, options: PullOptions) -> int:
             alarms=tuple(pulled.alarms),
             cache=pulled.cache,
             verdict=verdict.to_json(),
-            bases=tuple(map(PulledBase.of, bases)),
+            bases=tuple(map(PulledArtifact.of, bases)),
             bases_without_digest=pulled.bases.unknown if with_base else (),
         )
     )

@@ -128,6 +128,7 @@ PRINTED_BY = {
     "restored": "tests/unit/node/maintenance/test_backup.py",
     "signed": "tests/unit/comity_cli/charter/test_signing.py",
     "storage-estimate": "tests/unit/node/maintenance/test_storage_move.py",
+    "storage-initializer": "tests/unit/comity_cli/commands/test_storage_initializer.py",
     "storage-migrate": "tests/unit/node/maintenance/test_storage_move.py",
     "takeover": "tests/unit/comity_cli/commands/test_takeover.py",
     "transparency-report": "tests/unit/comity_cli/commands/test_withdrawal_report.py",

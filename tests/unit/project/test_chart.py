@@ -23,6 +23,7 @@ import pytest
 import yaml
 from comity.node.config import NodeConfig
 from comity.node.settings import Naming, known_settings
+from comity_cli.commands import storage_initializer
 from support.federation import found, until
 from support.fenced import ROOT, blocks
 from support.ports import free_port
@@ -33,6 +34,8 @@ CHART = DEPLOY / "helm" / "comity"
 KUBERNETES = DEPLOY / "kubernetes"
 SITE = ("-f", str(KUBERNETES / "site.values.yaml"))
 MANIFESTS = {"node.yaml": (), "site.yaml": SITE}
+OF_MODELS = ("model-pod.yaml", "model-volume.yaml", "model-image.yaml")
+"""Manifests of pods that pull models, which are no part of the chart."""
 VERSIONS = ("1.27", "1.37")
 """The oldest Kubernetes that the chart names, and the newest with a schema."""
 
@@ -89,12 +92,59 @@ def test_the_plain_manifests_are_what_the_chart_renders(name: str) -> None:
 @pytest.mark.parametrize("kubernetes", VERSIONS)
 def test_every_manifest_fits_the_schemas_of_kubernetes(name: str, kubernetes: str) -> None:
     """Those of the Prometheus operator are no part of Kubernetes: nothing here reads them but the tests below."""
+    known = [each for each in manifests(*MANIFESTS[name]) if not each["apiVersion"].startswith("monitoring.")]
+    assert fitting(KUBERNETES / name, kubernetes) == len(known)
+
+
+def fitting(file: Path, kubernetes: str) -> int:
+    """How many resources of a file the schemas of this version of Kubernetes know; all of them fit."""
     validate = needs("kubernetes-validate", unlock="pip install kubernetes-validate, and its folder on PATH")
-    command = [validate, "-k", kubernetes, "--strict", "--no-warn", str(KUBERNETES / name)]
+    command = [validate, "-k", kubernetes, "--strict", "--no-warn", str(file)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    known = [each for each in manifests(*MANIFESTS[name]) if not each["apiVersion"].startswith("monitoring.")]
-    assert (ran.stdout + ran.stderr).count(" passed for resource ") == len(known)
+    return (ran.stdout + ran.stderr).count(" passed for resource ")
+
+
+@pytest.mark.parametrize("kubernetes", VERSIONS)
+def test_every_manifest_of_models_fits_the_schemas_of_kubernetes(kubernetes: str, tmp_path: Path) -> None:
+    """KServe's own kind is no part of Kubernetes, but the container in it is that of a pod."""
+    for name in OF_MODELS:
+        if (name, kubernetes) == ("model-image.yaml", VERSIONS[0]):
+            continue  # it has no volumes of images
+        assert fitting(KUBERNETES / name, kubernetes) == len(list(yaml.safe_load_all((KUBERNETES / name).read_text())))
+    for each in yaml.safe_load_all((KUBERNETES / "kserve.yaml").read_text()):
+        pod = {"initContainers": [each["spec"]["container"]], "containers": [{"name": "engine", "image": "engine"}]}
+        file = tmp_path / "pod.yaml"
+        file.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": pod}))
+        assert fitting(file, kubernetes) == 1
+
+
+def test_the_containers_of_models_have_no_privileges_and_a_command_that_comity_has() -> None:
+    """The images of all manifests are the node's, or made from it."""
+    pods = [
+        each["spec"]["template"]["spec"]
+        for name in OF_MODELS
+        for each in yaml.safe_load_all((KUBERNETES / name).read_text())
+        if "template" in each["spec"]
+    ]
+    storage = [each["spec"] for each in yaml.safe_load_all((KUBERNETES / "kserve.yaml").read_text())]
+    assert all(
+        (pod["automountServiceAccountToken"], pod["securityContext"]["runAsUser"]) == (False, 10001) for pod in pods
+    )
+    containers = [each for pod in pods for each in (*pod.get("initContainers", ()), *pod["containers"])]
+    for each in (*containers, *(kind["container"] for kind in storage)):
+        security = each["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False and security["capabilities"] == {"drop": ["ALL"]}
+        assert each["resources"]["limits"]["memory"]
+        if each["command"][0] == "comity":
+            words = [*each["command"][2:], *each.get("args", ("comity://swiss-ai/apertus-8b@v1", "/mnt/models"))]
+            with storage_initializer.command.make_context(each["command"][1], without_files(words)) as context:
+                assert context.params["words"][0] == "comity://swiss-ai/apertus-8b@v1"
+
+
+def without_files(words: list[str]) -> list[str]:
+    """The words of a command, with a file of this machine for the one that the pod has."""
+    return [word.replace("/etc/comity/policy.toml", str(KUBERNETES / "kserve.yaml")) for word in words]
 
 
 def test_the_chart_has_the_version_of_the_product() -> None:
