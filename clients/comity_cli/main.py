@@ -74,6 +74,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "publish": LazyCommand("Publish", ".publish", "Sign a folder and publish it to one or two nodes."),
     "import": LazyCommand("Publish", ".import_", "Mirror files of an upstream through your node, and log it."),
     "vouch": LazyCommand("Publish", ".vouch", "Sign and log that you checked an artifact yourself."),
+    "continues": LazyCommand("Publish", ".continues", "Say which commit of an upstream an artifact was."),
     "approve": LazyCommand("Publish", ".approve", "Approve an artifact for a use, as a named officer."),
     "approvals": LazyCommand("Publish", ".approvals", "List approvals of officers, end yours, and carry them."),
     "evaluation": LazyCommand("Publish", ".evaluation", "Announce an evaluation, and log its results."),

@@ -10,6 +10,7 @@ from typing import Any
 from comity.federation_file import Federation
 from comity.rules.artifact_kind import KindStated
 from comity.rules.charter_drafts import draft
+from comity.rules.continuation import Continues
 from comity.rules.continuity.drill_report import DrillReport, summarise_drill
 from comity.rules.equivocation import check_equivocation, misbehaviour_statement
 from comity.rules.hardware_evidence import Attested, Challenge, HardwareEvidence
@@ -80,7 +81,7 @@ from support.drill_reports import a_drill_report, a_failed_drill_report
 from support.file_indexes import state_of
 from support.inventories import an_inventory
 from support.kits import a_kit, some_cases
-from support.observations import observation
+from support.observations import NAME, observation
 from support.rotations import begun
 from support.samples import derived_samples
 from support.world import NOW, identity, signer
@@ -177,6 +178,8 @@ def _about_artifacts() -> Iterator[bytes]:
         yield sign_content(vouched, _OFFICER.signer).envelope.payload
     kind = KindStated(_OFFICER.id, Name.parse("swiss-ai/questions@v1"), _CASE.artifact, "dataset", 1)
     yield sign_content(kind, _OFFICER.signer).envelope.payload
+    for author in (_OFFICER.inception.author, _NODE.record.node):
+        yield Continues(author, _CASE.artifact, NAME, 2, author.kind == "node").statement().encode()
     image = sign_image(_OFFICER.id, Name.parse("swiss-ai/tiny@v1"), _CASE.artifact, sha256(b"image"), _OFFICER.signer)
     yield sign_content(image, _OFFICER.signer).envelope.payload
     levels, made = ("COMITY_BYTES",), SideObject.of(b"{}")

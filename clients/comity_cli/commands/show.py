@@ -21,6 +21,7 @@ from comity_cli.mirroring import MirroredItem, show_mirroring
 from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
+    from comity.rules.continuation import ContinuedCommit
     from comity.trust.artifact import FileEntry
     from comity.trust.evidence import RowFact
     from comity.trust.policy import Policy
@@ -107,6 +108,32 @@ class RivalItem:
     artifact: Digest
 
 
+@frozen
+class OtherBytesItem:
+    """Another artifact that members name as the bytes of the same commit."""
+
+    artifact: Digest
+    members: tuple[Digest, ...]
+
+
+@frozen
+class ContinuedItem:
+    """A commit of an upstream whose bytes somebody says that these are: the members that count for it, how many others
+    say it, and what members name instead."""
+
+    origin: str
+    members: tuple[Digest, ...]
+    claimed_by_others: int
+    other_bytes: tuple[OtherBytesItem, ...]
+
+    @classmethod
+    def of(cls, commit: ContinuedCommit, artifact: Digest) -> ContinuedItem:
+        named = {each: tuple(member.id for member in members) for each, members in commit.members.items()}
+        others = sum(said.artifact == artifact and said.member is None for said in commit.said)
+        rivals = (OtherBytesItem(each, ids) for each, ids in named.items() if ids and each != artifact)
+        return cls(commit.origin, named[artifact], others, tuple(rivals))
+
+
 @document("artifact")
 class ArtifactDocument:
     """An artifact and the statements about it, as `comity show --json` prints them.
@@ -114,7 +141,8 @@ class ArtifactDocument:
     Licence, lineage, kind and statements are claims of their authors. The first of `statements` is the publisher's
     newest, which counts. `known_since`: by when the publication was known, as cosigners of a proof that is here show or
     nodes say; null where neither does. `withdrawn`: its publisher yanked or superseded it. `not_read` says what a limit
-    left out. `cache`: no node gave it, and this is what an earlier pull left, with statements that were verified again.
+    left out. `continues`: each commit of an upstream whose bytes somebody says these are. `cache`: no node gave it, and
+    this is what an earlier pull left, with statements that were verified again.
     """
 
     title: str
@@ -138,6 +166,7 @@ class ArtifactDocument:
     known_since: KnownSince | None
     withdrawn: bool
     kind: str
+    continues: tuple[ContinuedItem, ...]
 
     @classmethod
     def of(cls, info: ArtifactInfo) -> ArtifactDocument:
@@ -171,6 +200,7 @@ class ArtifactDocument:
             known_since=_known_since(info),
             withdrawn=info.withdrawn,
             kind=info.kind,
+            continues=tuple(ContinuedItem.of(each, info.artifact) for each in info.continued),
         )
 
 
@@ -231,6 +261,7 @@ def command(reference: str, files: bool, policy: Path | None) -> None:
         since = known_text(info.known_since(vouch.entry))
         out.fact(vouch.vouched.kind, f"claimed by {vouch.by.name}{text}  (known since: {since})")
     show_mirroring(out, info.mirroring)
+    _show_continued(out, info)
     for entry, advisory in info.advised:
         what = f"{advisory.kind} ({advisory.severity}) by {_issuer(info, advisory.by.id)}: {advisory.text}"
         out.warn(f"{what} (known since: {known_text(info.known_since(entry))})")
@@ -284,6 +315,21 @@ def _statements(info: ArtifactInfo) -> list[tuple[str, str, str, str]]:
         places = ", ".join(f"{origin} #{index}" for each in group for origin, index in each.places)
         rows.append((predicate, by, known, places))
     return rows
+
+
+def _show_continued(out: Output, info: ArtifactInfo) -> None:
+    """Print of which commits these are said to be the bytes, and who says so."""
+    from comity.trust.rows.findings import member_names
+
+    for commit in info.continued:
+        members = commit.members[info.artifact]
+        others = sum(said.artifact == info.artifact and said.member is None for said in commit.said)
+        who = f"{plural(len(members), 'member')}: {member_names(members)}" if members else "no member"
+        more = f", and {others} who count for no member" if others else ""
+        out.fact("continues", f"{commit.origin}, claimed by {who}{more}")
+        for artifact, rivals in commit.members.items():
+            if artifact != info.artifact and rivals:
+                out.warn(f"{member_names(rivals)} name other bytes for {commit.origin}: sha256:{artifact}")
 
 
 def _show_disputes(out: Output, info: ArtifactInfo) -> None:

@@ -60,7 +60,7 @@ def command(target: str, vouch: VouchOptions, by: SignerOptions, nodes: tuple[st
     if by.home is not None:
         out.say(f"{printable(signer.label)} signs this with its governance keys: {printable(f'{statement} {target}')}")
         agree("Sign this?", yes=yes)
-    where = nodes or _own_node(by.home)
+    where = nodes or own_node(by.home)
     with follow(out, "vouching") as on_event:
         if built is not None:
             receipt = api.vouch_built(target, built, text=vouch.text, by=signer, nodes=where, on_event=on_event)
@@ -80,7 +80,7 @@ def command(target: str, vouch: VouchOptions, by: SignerOptions, nodes: tuple[st
     return status
 
 
-def _own_node(home: Path | None) -> list[str]:
+def own_node(home: Path | None) -> list[str]:
     """The operator socket of the member's node; empty for a publisher, whose home log names the node."""
     from comity_client.own_node import operator_socket
 

@@ -6,15 +6,18 @@ is a claim of the nodes.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from comity.rules.artifact_kind import MODEL, claimed_kind
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
+from comity.rules.collector import Collector
+from comity.rules.continuation import ContinuedCommit, continued_commits, read_continues, upstream_key
 from comity.rules.copy_counts import NOT_COUNTED, ClaimedCopy, assess
 from comity.trust.artifact import Manifest
 from comity.trust.claims import (
@@ -31,9 +34,10 @@ from comity.trust.claims import (
 )
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import InclusionEvidence, RowFact
 from comity.trust.frozen import frozen
-from comity.trust.key_validity import CompromiseNotice, JudgedPublication, compromise_notices
+from comity.trust.key_validity import CompromiseNotice, JudgedPublication, KeyCircumstances, compromise_notices
 from comity.trust.node_records import signed_by_node
 from comity.trust.places import Place, Reach, declared_reach
 from comity.trust.policy import Policy
@@ -47,6 +51,7 @@ from comity.wire.limits import STAT_DIGESTS
 
 from comity_client.cache_basis import CacheBasis
 from comity_client.copies import LoggedResult, audit_results
+from comity_client.evidence.collect import collect
 from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.inquiry import Inquiry, is_about
 from comity_client.evidence.known_since import KnownSince, cosigned_since, proven_times
@@ -54,6 +59,9 @@ from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
+
+MAX_CONTINUED: Final = 4
+"""Upstream repositories of which is asked who says what continues them."""
 
 
 @frozen
@@ -108,7 +116,8 @@ class ArtifactInfo:
     """All information about one artifact. `statements` are those of its publisher about these bytes, the newest first;
     the licence, the lineage and the documents are those of `current`, the first one. `advised`: proven advisories, each
     with its entry. `known`: since when statements are known, by line, as proofs here show or nodes say. `not_read` says
-    what a limit left out. `kind`: what the publisher states, else a model. `cache`: no node gave it, and all of this is
+    what a limit left out. `kind`: what the publisher states, else a model. `continued`: the commits of upstreams whose
+    bytes somebody says these are, with what is said of each. `cache`: no node gave it, and all of this is
     what an earlier pull left."""
 
     title: str
@@ -129,6 +138,7 @@ class ArtifactInfo:
     cache: CacheBasis | None = None
     known: Mapping[bytes, KnownSince] = field(default_factory=dict)
     kind: str = field(default=MODEL)
+    continued: tuple[ContinuedCommit, ...] = ()
 
     @property
     def advisories(self) -> tuple[Advisory, ...]:
@@ -188,9 +198,29 @@ async def describe_artifact(resolution: Resolution, proofs: tuple[InclusionEvide
         rivals=rivals(evidence.claims, publication) if publication else (),
         checks=_checks(evidence.claims, resolution.artifact, inquiry.policy),
         not_read=evidence.bounds,
+        continued=await _continued(inquiry, evidence),
         known=known,
         kind=claimed_kind(evidence.claims, publication.publisher.id, resolution.artifact) if publication else MODEL,
     )
+
+
+async def _continued(inquiry: Inquiry, evidence: CollectedEvidence) -> tuple[ContinuedCommit, ...]:
+    """Ask who says which bytes the commits had that the artifact is said to continue, at most in `MAX_CONTINUED`
+    repositories, those first that members name. Statements by keys that were retired since do not count here: their
+    proofs are not fetched."""
+    members = {member.id for body in inquiry.policy.pins for member in body.members}
+    said = list(filter(None, map(read_continues, evidence.claims.entries)))
+    said.sort(key=lambda each: each.by.id not in members)
+    found: list[ContinuedCommit] = []
+    for repository in list(dict.fromkeys(each.repository.lower() for each in said))[:MAX_CONTINUED]:
+        try:
+            about = await collect(inquiry, Collector(upstream_key(repository), inquiry.policy))
+        except (NotFound, Unavailable):
+            continue
+        given = KeyCircumstances(about.claims, (), about.bound, inquiry.policy, {}, inquiry.session.reader)
+        commits = await asyncio.to_thread(continued_commits, given)
+        found += (each for each in commits.values() if evidence.artifact in each.members)
+    return tuple(found)
 
 
 def _known(

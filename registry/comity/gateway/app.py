@@ -29,6 +29,7 @@ from comity.gateway.http import ConnectionSlots, RequestBounds, on_error
 from comity.gateway.http_listener import listen_http
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
+from comity.gateway.hub.continuations import open_continuations
 from comity.gateway.hub.files import BODIES, ColdFiles, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
@@ -78,8 +79,9 @@ async def reader_parts(
     async with (
         _closed_after(kept),
         open_catalogue(ledger, home.store, pools, membership, judge, home.metrics, kept) as catalogue,
+        open_continuations(home, catalogue) as continuations,
     ):
-        read_through = ReadThroughRoutes(pools, imports, catalogue)
+        read_through = ReadThroughRoutes(pools, imports, catalogue, continuations)
         made = await pools.files(list_items, home, catalogue)
         async with kept_list(made, home.metrics) as items:
             access = gateway_access(home, uses)
@@ -166,6 +168,7 @@ ASKED_HEADERS: Final = ("Authorization", "Content-Type", "Range", "If-None-Match
 SHOWN_HEADERS: Final = (
     *("Accept-Ranges", "Content-Range", "Content-Length", "ETag", "Link", "X-Total-Count", "X-Repo-Commit"),
     *("X-Linked-ETag", "X-Linked-Size", "X-Error-Code", "X-Error-Message", "X-HF-Warning", "X-Request-Id"),
+    "X-Comity-Continues",
 )
 """What pages of other origins may read of an answer; an add-on declares those of its own routes under the same name."""
 

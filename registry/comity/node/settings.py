@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from comity.rules.audit import MAX_CHALLENGED
+from comity.rules.continuation import LEAST_FOLLOWED
 from comity.trust.encoding import parse_digest
 from comity.trust.errors import Malformed
 from comity.trust.tlog.note import ED25519, VerifierKey, check_name
@@ -60,6 +61,13 @@ def _gateway_url(text: str) -> str:
         return text and str(GatewayUrl.parse(text))
     except Malformed as error:
         raise ValueError(f"expected {error.hint}: {error.why}") from error
+
+
+def _corroborating(members: int) -> int:
+    """Check a number of members whose word is followed; 0 is off."""
+    if 0 < members < LEAST_FOLLOWED:
+        raise ValueError(f"expected 0, or at least {LEAST_FOLLOWED} members")
+    return members
 
 
 def _network(text: str) -> str:
@@ -386,6 +394,9 @@ class Gateway(Section):
     `cold = "peers"` fetches a known file that is missing when a reader asks for it, and keeps it. `cold = "upstream"`
     also imports what no peer has, as `[upstream]` permits.
 
+    With `continuations`, a name that is in none of these places is answered with the artifact that so many members, of
+    two jurisdictions, name as its continuation; 0 is off, 2 is the least.
+
     `console` serves pages for browsers: at `/`, below `/-/`, and at the addresses of the repositories. Its pages take
     prices from `prices_file`, and the laws of those who are no members from `laws_file`, which are files as `comity
     costs` and `comity descent` read them.
@@ -410,6 +421,7 @@ class Gateway(Section):
     policy: MaybeFile = None
     cors_origins: Origins = ()
     cold: Literal["off", "peers", "upstream"] = "off"
+    continuations: Annotated[int, Field(ge=0, le=1_000), AfterValidator(_corroborating)] = 0
     calls_per_second: Annotated[float, Field(gt=0)] = 500.0
     proxies: Proxies = ()
 

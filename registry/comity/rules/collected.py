@@ -114,12 +114,13 @@ class CollectedEvidence:
 
     def entries_to_prove(self) -> tuple[Entry, ...]:
         """The publications, the claims of copies, their withdrawals and the observations of nodes that a charter binds,
-        the approvals of officers, and evaluations whose results are here."""
+        the approvals of officers, evaluations whose results are here, and what members name as continuations."""
         nodes = {node.record.node for node in self.bound}
         of_nodes = (*HOLD_PREDICATES, HOLD_WITHDRAWN, OBSERVED)
         found = [publication.entry for publication in self.claims.publications]
         found += [e for e in self.claims.entries if e.statement.predicate in of_nodes and e.statement.by in nodes]
-        every = (*found, *self.approvals(), *self._evaluations_to_prove())
+        continuing = self.collector.continuing(self.claims.entries)
+        every = (*found, *self.approvals(), *self._evaluations_to_prove(), *continuing)
         return tuple({entry.digest: entry for entry in every}.values())
 
     def approvals(self) -> tuple[Entry, ...]:

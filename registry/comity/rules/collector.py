@@ -11,6 +11,9 @@ of a node. A driver asks `questions`, gives each answer to `answered`, and repea
     approvals   what an officer whom the policy names says about the artifact, by a subject that is the officer's alone
     ancestor    what publishers and others say about an artifact from which it was made
 
+The same rule collects what is said of an upstream repository, whose key (`comity.rules.continuation`) then stands for
+the artifact: what members say of their keys who name a continuation of it, and what nodes observed of these commits.
+
 Answers are proven statements: each has a valid signature of its author. A bound that is reached is in `bounds`, because
 what nobody asked about is unknown and not absent.
 """
@@ -33,6 +36,7 @@ from comity.trust.statement_kinds import (
     ADVISORY,
     APPROVAL_ENDED,
     APPROVED,
+    CONTINUES,
     DERIVED,
     INCEPTION,
     KEY_PREDICATES,
@@ -57,6 +61,8 @@ MAX_ANCESTOR_LINES: Final = 32
 """Statements about one ancestor."""
 MAX_ANCESTOR_BYTES: Final = 16 * 1024 * 1024
 """Bytes of statements about ancestors; with more, no further ancestors are asked about."""
+MAX_CONTINUED: Final = 16
+"""Commits of an upstream repository whose observations are asked for, because members name continuations of them."""
 MAX_KEY_LINES: Final = 512
 """Statements of one identity about its own keys."""
 KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
@@ -191,6 +197,16 @@ class Collector:
             if is_upstream(name) and (commit := _commit(name)) is not None:
                 self._want(commit, MAX_NAMES, "upstream commits that were asked for")
         self._want_parents([*own, *(entry for entry in about if _is_of(entry, DERIVED))])
+        for entry in self.continuing(about):
+            self._want_keys(entry)
+            if (commit := _commit(entry.statement.subjects[0].name)) is not None:
+                self._want(commit, MAX_CONTINUED, "continued commits whose observations were asked for")
+
+    def continuing(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The statements of members that an artifact continues a commit of this upstream repository, in their order."""
+        members = {member.id for body in self.policy.pins for member in body.members}
+        of_repository = (e for e in entries if _is_of(e, CONTINUES) and e.statement.subject != self.artifact)
+        return [entry for entry in of_repository if _author(entry) in members]
 
     def _read_identity(self, question: Question, said: list[Entry]) -> list[Entry]:
         own = [e for e in said if _author(e) == question.digest and e.statement.predicate in KEYS]

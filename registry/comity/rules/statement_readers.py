@@ -9,6 +9,7 @@ from typing import Final
 from comity.rules.artifact_kind import KindStated
 from comity.rules.artifact_pins import Wanted, WantedWithdrawn
 from comity.rules.audit import Answer, AuditFailure, AuditSummary
+from comity.rules.continuation import Continues
 from comity.rules.continuity.drill_report import Drilled
 from comity.rules.continuity.plan import PlanStatement
 from comity.rules.equivocation import EquivocationClaim
@@ -41,6 +42,7 @@ CONTENTS: Final[tuple[type[Content], ...]] = (
     Observed,
     Changed,
     Gone,
+    Continues,
     Advisory,
     Vouched,
     ImageSigned,

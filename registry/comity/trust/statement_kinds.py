@@ -24,6 +24,7 @@ ARTIFACT_KIND: Final = "artifact-kind"
 OBSERVED: Final = "observed"
 UPSTREAM_CHANGED: Final = "upstream-changed"
 UPSTREAM_GONE: Final = "upstream-gone"
+CONTINUES: Final = "continues"
 ADVISORY: Final = "advisory"
 VOUCHED: Final = "vouched"
 IMAGE_SIGNED: Final = "image-signed"
@@ -118,6 +119,7 @@ STATEMENT_KINDS: Final[Mapping[str, StatementKind]] = {
         StatementKind(OBSERVED, NODE, "Mirrored a repository", objects=True),
         StatementKind(UPSTREAM_CHANGED, NODE, "The upstream changed"),
         StatementKind(UPSTREAM_GONE, NODE, "The upstream is gone"),
+        StatementKind(CONTINUES, ANYONE, "Said which upstream commit it was"),
         StatementKind(ADVISORY, ANYONE, "Warned about an artifact"),
         StatementKind(VOUCHED, ANYONE, "Vouched for an artifact", objects=True),
         StatementKind(IMAGE_SIGNED, IDENTITY, "Signed the image of an artifact"),

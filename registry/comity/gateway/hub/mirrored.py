@@ -28,12 +28,13 @@ from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.collector import Question
+from comity.rules.continuation import ContinuedCommit, continued_commits, upstream_key
 from comity.rules.git_ids import tree_ids
 from comity.rules.image_summary import SaidOfImage, of_images
 from comity.rules.precedence import Precedence
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.encoding import Digest, sha256, short
-from comity.trust.errors import Malformed, Unavailable
+from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Evidence, FoundFile, InclusionEvidence
 from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances
@@ -116,6 +117,18 @@ class LocalArtifacts:
             proofs += [InclusionEvidence(entry.digest, data) for data in await self.proofs(entry.digest)]
         given = KeyCircumstances(found.claims, tuple(proofs), found.bound, policy, {}, self._judge.reader)
         return await self._pools.hashing(SaidOfImage.of, given, authors, publisher, artifact, image)
+
+    async def continued_commits(self, repository: str) -> Mapping[str, ContinuedCommit]:
+        """Return who says here which bytes the commits of an upstream repository (`hf:org/name`) had, by the name of
+        the commit in lower case."""
+        policy = self._judge.policy
+        try:
+            found = await self._collector.collect(upstream_key(repository), policy)
+        except NotFound:  # nobody says anything
+            return {}
+        proofs = tuple(kept.proof for kept in found.proofs)
+        given = KeyCircumstances(found.claims, proofs, found.bound, policy, {}, self._judge.reader)
+        return await self._pools.hashing(continued_commits, given)
 
     def _has_said_of_image(self, artifact: Digest, authors: frozenset[Digest]) -> bool:
         """Blocking. Whether one of these identities signed something about an image of the artifact, whatever others

@@ -4,6 +4,7 @@
 (2) else the Hub is asked for the current commit of the revision, if `[upstream]` allows the repository
 (3) that commit is imported; its manifest is known in seconds and served before the import is complete
 (4) with a policy of the owner, it is served only when complete, because a policy needs logged statements
+(5) what is in none of these places may be continued by an artifact that members name (`continuations`)
 
 A request is answered before a stock client times out, if only with an error that asks to retry.
 """
@@ -16,6 +17,7 @@ from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
+from comity.gateway.hub.continuations import Continuations
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.threads import Pools
@@ -37,8 +39,11 @@ class ReadThroughRoutes:
     """The catalogue with read-through, or the catalogue alone without `imports`. Not thread-safe: call from the event
     loop."""
 
-    def __init__(self, pools: Pools, imports: ReadThroughImports | None, catalogue: Catalogue) -> None:
+    def __init__(
+        self, pools: Pools, imports: ReadThroughImports | None, catalogue: Catalogue, continuations: Continuations
+    ) -> None:
         self.catalogue = catalogue
+        self._continuations = continuations
         self._pools = pools
         self._imports = imports
         self._details: WeakKeyDictionary[ReadThroughImport, SnapshotDetails] = WeakKeyDictionary()
@@ -46,6 +51,13 @@ class ReadThroughRoutes:
     async def snapshot(self, name: str, revision: str) -> Snapshot:
         """As `Catalogue.snapshot`. Also raises NotFound (UPSTREAM-NOT-ALLOWED), Refused (UPSTREAM-GATED and others) for
         what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet."""
+        try:
+            return await self._original(name, revision)
+        except NotFound as missing:
+            return await self._continuations.snapshot(name, branch_or_tag(revision), missing)
+
+    async def _original(self, name: str, revision: str) -> Snapshot:
+        """As `snapshot`, without continuations."""
         try:
             return await self.catalogue.snapshot(name, revision)
         except NotFound as missing:

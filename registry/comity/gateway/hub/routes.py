@@ -314,6 +314,8 @@ def _filters(request: Request) -> frozenset[str]:
 def _with_notices(response: Response, snapshot: Snapshot) -> Response:
     """Add the headers of every response about an artifact: its commit and notices."""
     response.headers["X-Repo-Commit"] = snapshot.commit
+    if snapshot.continues:
+        response.headers["X-Comity-Continues"] = snapshot.continues
     for topic, text in snapshot.notices:
         words = (
             clean(f"{topic} {snapshot.repository}; {snapshot.repository}: {text}", MAX_NOTICE)

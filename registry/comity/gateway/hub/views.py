@@ -132,7 +132,8 @@ class Snapshot:
     `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
     `author` its author. `trees` are the git tree ids of its folders. `subjects` are those whose statements decided that
     it is served (`StatementChanges`). `known_since`: when this node had verified the first statement that names the
-    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does. `kind` is what its publisher states.
+    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does. `kind` is what its publisher states. `continues`: which
+    commit of an upstream it is served for, and by whose word, as a header; empty under its own name.
     """
 
     repository: str
@@ -148,6 +149,7 @@ class Snapshot:
     subjects: frozenset[str] = frozenset()
     known_since: int = 0
     kind: str = MODEL
+    continues: str = ""
 
     @property
     def date(self) -> str:

@@ -37,6 +37,20 @@ class Import:
         return self.answer
 
 
+class Continued:
+    """Continuations: `found` for a name and a revision; `asked` are those that were asked for."""
+
+    def __init__(self) -> None:
+        self.found: dict[tuple[str, str], str] = {}
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def snapshot(self, name: str, revision: str, missing: NotFound) -> Any:
+        self.asked.append((name, revision, missing.code))
+        if (name, revision) not in self.found:
+            raise missing
+        return self.found[name, revision]
+
+
 class Scene:
     """A catalogue that knows `known`, and an upstream that has `revisions`; `asked` is what the upstream was asked."""
 
@@ -48,6 +62,7 @@ class Scene:
         self.revisions: dict[str, Any] = {MAIN: SimpleNamespace(upstream=UPSTREAM)}
         self.importing = Import(MANIFEST)
         self.asked: list[str] = []
+        self.continuations: Any = Continued()
         self.judge = SimpleNamespace(by_own_policy=False, advisories=lambda evidence: (("advisory", "do not"),))
         self.evidence_found = False
         self.local_artifacts = self
@@ -106,7 +121,7 @@ def scene() -> Scene:
 
 
 def routes(scene: Any, pools: Pools, *, imports: bool = True) -> ReadThroughRoutes:
-    return ReadThroughRoutes(pools, scene if imports else None, scene)
+    return ReadThroughRoutes(pools, scene if imports else None, scene, scene.continuations)
 
 
 async def refusal(made: ReadThroughRoutes, revision: str = MAIN) -> ComityError:
@@ -241,3 +256,23 @@ async def test_during_an_import_a_repository_has_its_main_branch(scene: Scene, p
     refs = await made.refs("ORG/tiny")
     assert (dict(refs.commits), refs.main) == ({}, COMMIT)
     assert await made.canonical_name("ORG/tiny", MAIN) == "org/tiny"
+
+
+async def test_a_continuation_is_asked_for_only_after_the_upstream_has_none(scene: Scene, pools: Pools) -> None:
+    scene.continuations.found = {("org/tiny", MAIN): "continued"}
+    made = routes(scene, pools)
+    assert (await made.snapshot("org/tiny", MAIN)).commit == COMMIT and scene.continuations.asked == []
+    scene.revisions.clear()
+    assert await made.snapshot("org/tiny", MAIN) == "continued"  # type: ignore[comparison-overlap]
+    scene.revisions[MAIN] = Unavailable("the Hub does not answer", code="UPSTREAM-UNREACHABLE")
+    assert (await refusal(made)).code == "UPSTREAM-UNREACHABLE", "a Hub that is down may have it"
+
+
+async def test_without_imports_what_the_catalogue_lacks_may_be_continued(scene: Scene, pools: Pools) -> None:
+    scene.continuations.found = {("org/tiny", "v1"): "continued"}
+    made = routes(scene, pools, imports=False)
+    assert await made.snapshot("org/tiny", "refs/tags/v1") == "continued"  # type: ignore[comparison-overlap]
+    assert (await refusal(made)).code == "NO-SUCH-REPOSITORY"
+    scene.allowed = False
+    assert (await refusal(routes(scene, pools))).code == "UPSTREAM-NOT-ALLOWED"
+    assert [code for *_, code in scene.continuations.asked][-1] == "UPSTREAM-NOT-ALLOWED"

@@ -1,0 +1,159 @@
+"""Continuations at the gateway: which requests they answer, under which name, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from comity.content.blobs import FolderStore
+from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
+from comity.gateway.hub.catalogue import Catalogue
+from comity.gateway.hub.continuations import Continuations
+from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.views import Snapshot
+from comity.ledger.ledger import Ledger
+from comity.node.members import Membership, OwnNode
+from comity.node.metrics import Metrics
+from comity.node.policy_file import PolicyFile
+from comity.node.threads import AsyncLedger, Pools
+from comity.rules.continuation import Continues, FollowRule
+from comity.rules.signing import sign_content
+from comity.trust.encoding import Digest, sha256
+from comity.trust.errors import ComityError, NotFound
+from support.case import nodes, release
+from support.logs import LogKeys
+from support.observations import COMMIT, NAME, observation
+from support.world import NOW, Identity, found, identity
+
+CH, SG, ES, KR = PEERS = nodes(4)
+HOME = LogKeys(CH.origin, CH.log)
+PUBLISHER, STRANGER = (identity(name, "CH", algs=("ed25519",)) for name in ("Publisher", "Stranger"))
+NO_REPOSITORY = NotFound("this node serves no org/tiny", code="NO-SUCH-REPOSITORY")
+NO_REVISION = NotFound("org/tiny has no such revision", code="NO-SUCH-REVISION")
+NOT_ALLOWED = NotFound("this node serves no org/tiny", code="UPSTREAM-NOT-ALLOWED")
+OLDER = "2e" * 20
+
+
+class Gateway:
+    """A ledger of four members, a store, and the continuations that two of them must name."""
+
+    def __init__(self, folder: Path) -> None:
+        membership = Membership(OwnNode.parse(CH.seat.entry.line, CH.entry.line), found(PEERS))
+        self.store, self.pools, self.generation = FolderStore(folder / "blobs"), Pools(), 0
+        self.ledger = Ledger.open(folder, lambda: NOW)
+        self.ledger.logs.create(HOME.origin, HOME.vkey, own=True)
+        ledger, judge = AsyncLedger(self.ledger), PolicyJudge(PolicyFile(None), membership, lambda: float(NOW))
+        self._kept = KeptInspections(folder / INSPECTIONS_FILE)
+        self.catalogue = Catalogue(ledger, self.store, self.pools, membership, judge, Metrics(), self._kept)
+        self.made = Continuations(ledger, membership, self.catalogue, FollowRule(2), self.now)
+        self.off = Continuations(ledger, membership, self.catalogue, FollowRule(), self.now)
+        self.say(*(line for each in PEERS for line in (each.seat.entry.line, each.entry.line)))
+        self.say(PUBLISHER.entry.line, STRANGER.entry.line)
+
+    async def now(self) -> int:
+        self.generation += 1
+        return self.generation
+
+    def say(self, *lines: bytes) -> None:
+        self.ledger.logs.append(HOME.vkey, lines)
+
+    def publish(self, name: str = "inst/kept@v1", by: Identity = PUBLISHER, content: bytes = b"weights") -> Digest:
+        published, entry, manifest, _ = release({"model.gguf": content}, by=by, name=name)
+        self.store.put(sha256(manifest), manifest)
+        self.say(entry.line)
+        return published.artifact
+
+    def state(self, artifact: Digest, *by: Identity, of: str = NAME) -> None:
+        self.say(*(sign_content(Continues(each.inception.author, artifact, of, 0), each.signer).line for each in by))
+
+    async def asked(
+        self, revision: str = "main", missing: NotFound = NO_REPOSITORY, name: str = "org/tiny"
+    ) -> Snapshot:
+        return await self.made.snapshot(name, revision, missing)
+
+    async def refusal(self, revision: str = "main", missing: NotFound = NO_REPOSITORY) -> ComityError:
+        with pytest.raises(ComityError) as raised:
+            await self.asked(revision, missing)
+        return raised.value
+
+    async def close(self) -> None:
+        await self.made.close()
+        await self.off.close()
+        await self.catalogue.close()
+        self.pools.close()
+        self.ledger.close()
+        self._kept.close()
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
+    made = Gateway(tmp_path)
+    yield made
+    await made.close()
+
+
+async def test_what_two_members_name_is_served_under_the_asked_name_and_commit(gateway: Gateway) -> None:
+    artifact = gateway.publish()
+    gateway.state(artifact, CH.seat)
+    assert await gateway.refusal() is NO_REPOSITORY
+    gateway.state(artifact, SG.seat)
+    for revision, missing in (("main", NO_REPOSITORY), (COMMIT, NO_REPOSITORY), (COMMIT, NO_REVISION)):
+        snapshot = await gateway.asked(revision, missing)
+        assert (snapshot.repository, snapshot.commit, snapshot.artifact) == ("org/tiny", COMMIT, artifact)
+        assert snapshot.continues == f"{NAME}; artifact=sha256:{artifact}; members=2"
+    topic, text = snapshot.notices[0]
+    assert topic == "continues" and "inst/kept@v1, which 2 members say" in text
+    assert (await gateway.asked("main", NOT_ALLOWED, "Org/TINY")).repository == "org/tiny"
+    with pytest.raises(NotFound):
+        await gateway.off.snapshot("org/tiny", "main", NO_REPOSITORY)
+
+
+async def test_the_branch_of_a_publisher_and_other_versions_are_not_continued(gateway: Gateway) -> None:
+    gateway.state(gateway.publish(), CH.seat, SG.seat)
+    assert await gateway.refusal("main", NO_REVISION) is NO_REVISION
+    assert await gateway.refusal("v1") is NO_REPOSITORY
+    assert await gateway.refusal(OLDER) is NO_REPOSITORY
+    other_kind = NotFound("it is a dataset", code="OTHER-KIND")
+    assert await gateway.refusal(COMMIT, other_kind) is other_kind
+
+
+async def test_what_one_member_and_strangers_say_neither_diverts_nor_blocks(gateway: Gateway) -> None:
+    artifact, other = gateway.publish(), gateway.publish("other/kept@v1", STRANGER, b"other")
+    gateway.state(other, ES.seat, STRANGER, PUBLISHER)
+    gateway.say(observation(ES, other).line)
+    assert await gateway.refusal() is NO_REPOSITORY
+    gateway.state(artifact, CH.seat, SG.seat)
+    snapshot = await gateway.asked()
+    assert snapshot.artifact == artifact
+    assert f"others name other bytes, by number of members: sha256:{other[:6]}" in snapshot.notices[0][1]
+
+
+async def test_two_corroborated_artifacts_are_said_and_none_is_served(gateway: Gateway) -> None:
+    artifact, other = gateway.publish(), gateway.publish("other/kept@v1", content=b"other")
+    gateway.state(artifact, CH.seat, SG.seat)
+    gateway.state(other, ES.seat, KR.seat)
+    refused = await gateway.refusal()
+    assert refused.code == "NO-SUCH-REPOSITORY" and artifact in refused.why and other in refused.why
+
+
+async def test_of_several_continued_commits_a_reader_names_one(gateway: Gateway) -> None:
+    newer, older = gateway.publish(), gateway.publish("inst/kept@v0", content=b"older")
+    gateway.state(newer, CH.seat, SG.seat)
+    gateway.state(older, CH.seat, SG.seat, of=f"hf:org/tiny@{OLDER}")
+    refused = await gateway.refusal()
+    assert COMMIT in refused.why and OLDER in refused.why
+    assert (await gateway.asked(OLDER)).artifact == older
+    assert (await gateway.asked(COMMIT)).artifact == newer
+
+
+async def test_what_a_node_fetched_from_the_upstream_corroborates(gateway: Gateway) -> None:
+    artifact = gateway.publish()
+    gateway.state(artifact, CH.seat)
+    gateway.say(observation(ES, artifact).line)
+    assert (await gateway.asked()).artifact == artifact
+
+
+async def test_an_artifact_without_a_name_here_is_not_served(gateway: Gateway) -> None:
+    gateway.state(sha256(b"unknown"), CH.seat, SG.seat)
+    assert await gateway.refusal() is NO_REPOSITORY
