@@ -26,6 +26,7 @@ from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
 from comity.trust.evidence import EvidenceReader
 from comity.trust.key_validity import KeyCircumstances
+from comity.trust.names import ORIGINS
 from comity.trust.policy import Policy
 from comity.trust.statement import Author, Entry, Subject
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
@@ -174,7 +175,7 @@ def test_what_names_no_commit_of_an_upstream_is_refused(text: str) -> None:
     assert refused.value.code == "BAD-ORIGIN"
 
 
-@pytest.mark.parametrize("origin", ["hf:", "ms:", "https:", "s3:", "oci:"])
+@pytest.mark.parametrize("origin", ORIGINS)
 def test_a_commit_of_every_upstream_can_be_continued(origin: str) -> None:
     said = Continues(CH.seat.inception.author, ARTIFACT, f"{origin}org/tiny@{COMMIT}", 0)
     assert Continues.parse(said.statement()) == said
