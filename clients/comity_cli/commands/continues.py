@@ -32,7 +32,7 @@ def command(reference: str, origin: str, withdraw: bool, by: SignerOptions, node
     The command cannot check it. Compare digests from before the repository was gone. Exit status 8: not every node that
     you named logged it.
     """
-    from comity_client.vouching import state_continuation
+    from comity_client.continuations import state_continuation
 
     out, api = output(), client()
     signer = by.of(api)
