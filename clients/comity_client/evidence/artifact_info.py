@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from comity.rules.artifact_kind import MODEL, claimed_kind
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import Collector
-from comity.rules.continuation import ContinuedCommit, continued_commits, read_continues, upstream_key
+from comity.rules.continuation import ContinuedCommit, continued_commits, continued_repositories, upstream_key
 from comity.rules.copy_counts import NOT_COUNTED, ClaimedCopy, assess
 from comity.trust.artifact import Manifest
 from comity.trust.claims import (
@@ -59,9 +59,6 @@ from comity_client.evidence.names import versions
 from comity_client.evidence.proofs import fetch_ahead, fetch_object
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
-
-MAX_CONTINUED: Final = 4
-"""Upstream repositories of which is asked who says what continues them."""
 
 
 @frozen
@@ -205,14 +202,10 @@ async def describe_artifact(resolution: Resolution, proofs: tuple[InclusionEvide
 
 
 async def _continued(inquiry: Inquiry, evidence: CollectedEvidence) -> tuple[ContinuedCommit, ...]:
-    """Ask who says which bytes the commits had that the artifact is said to continue, at most in `MAX_CONTINUED`
-    repositories, those first that members name. Statements by keys that were retired since do not count here: their
-    proofs are not fetched."""
-    members = {member.id for body in inquiry.policy.pins for member in body.members}
-    said = list(filter(None, map(read_continues, evidence.claims.entries)))
-    said.sort(key=lambda each: each.by.id not in members)
+    """Ask who says which bytes the commits had that the artifact is said to continue. Statements by keys that were
+    retired since do not count here: their proofs are not fetched."""
     found: list[ContinuedCommit] = []
-    for repository in list(dict.fromkeys(each.repository.lower() for each in said))[:MAX_CONTINUED]:
+    for repository in continued_repositories(evidence.claims.entries, evidence.artifact, inquiry.policy):
         try:
             about = await collect(inquiry, Collector(upstream_key(repository), inquiry.policy))
         except (NotFound, Unavailable):

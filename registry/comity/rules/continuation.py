@@ -36,10 +36,13 @@ from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances, refused_keys
 from comity.trust.names import ORIGINS, Reference
+from comity.trust.policy import Policy
 from comity.trust.statement import Entry, Statement, Subject
 from comity.trust.statement_kinds import CONTINUES, OBSERVED
 from comity.trust.upstream import Observed, is_commit
 
+MAX_REPOSITORIES: Final = 4
+"""Repositories that one artifact is said to continue and of which readers are told who says what."""
 MAX_NUMBER: Final = 15
 """An author corrects what it says about one commit so many times."""
 JURISDICTIONS: Final = 2
@@ -159,6 +162,15 @@ class ContinuedCommit:
     def corroborated(self, rule: FollowRule) -> tuple[Digest, ...]:
         """The artifacts that enough members name. One is followed if it is the only one."""
         return tuple(artifact for artifact, members in sorted(self.members.items()) if rule.is_met(members))
+
+
+def continued_repositories(entries: Iterable[Entry], artifact: Digest, policy: Policy) -> tuple[str, ...]:
+    """The upstream repositories that an artifact is said to continue: at most `MAX_REPOSITORIES`, first those that
+    members of the pinned charters name. No signature is verified."""
+    members = {member.id for body in policy.pins for member in body.members}
+    said = [each for entry in entries if (each := read_continues(entry)) is not None and each.artifact == artifact]
+    ordered = sorted(said, key=lambda each: each.by.id not in members)
+    return tuple(dict.fromkeys(each.repository.lower() for each in ordered))[:MAX_REPOSITORIES]
 
 
 def stated_by(entries: Iterable[Entry], author: Digest, origin: str) -> tuple[Continues, ...]:

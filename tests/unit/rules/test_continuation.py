@@ -10,11 +10,13 @@ from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import MAX_CONTINUED, Collector, Question
 from comity.rules.continuation import (
     MAX_NUMBER,
+    MAX_REPOSITORIES,
     ContinuedCommit,
     Continues,
     FollowRule,
     check_origin,
     continued_commits,
+    continued_repositories,
     newest_statement,
     next_statement,
     stated_by,
@@ -245,3 +247,10 @@ def test_commits_that_are_asked_about_are_bounded_and_an_artifact_asks_about_non
     about.questions()
     about.answered(Question("artifact", ARTIFACT), [entry(stated(seat("CH")))])
     assert about.questions() == ()
+
+
+def test_the_repositories_that_members_name_are_told_first_and_few() -> None:
+    strangers = [stated(STRANGER, of=f"hf:org/a{number}@{COMMIT}") for number in range(MAX_REPOSITORIES)]
+    lines = *strangers, stated(CH.seat), stated(CH.seat, OTHER, of=f"hf:org/else@{COMMIT}")
+    found = continued_repositories(read_claims(lines, ARTIFACT).entries, ARTIFACT, POLICY)
+    assert found[0] == "hf:org/tiny" and len(found) == MAX_REPOSITORIES and "hf:org/else" not in found

@@ -8,7 +8,7 @@ file was hashed when it arrived; a copy of another member is that member's signe
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Final, Literal
 
 from markupsafe import Markup
@@ -26,8 +26,9 @@ from comity.node.copies.index import CopiesIndex
 from comity.node.home import ServedHome
 from comity.rules.artifact_kind import ARTIFACT_KINDS, HUB_DATASETS, hub_types
 from comity.rules.audit import DAY
+from comity.rules.continuation import ContinuedCommit, continued_repositories
 from comity.rules.copy_counts import NOT_COUNTED, STATES, CopyPolicy
-from comity.trust.claims import read_claims, verify_vouches
+from comity.trust.claims import member_label, read_claims, verify_vouches
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
@@ -125,6 +126,22 @@ class VouchView:
 
 
 @frozen
+class ContinuedView:
+    """A commit of an upstream that the artifact is said to have been: the members who say so, and whether members name
+    other bytes for it."""
+
+    origin: str
+    members: str
+    disputed: bool
+
+    @classmethod
+    def of(cls, commit: ContinuedCommit, artifact: Digest) -> ContinuedView:
+        named = commit.members
+        others = any(members for other, members in named.items() if other != artifact)
+        return cls(commit.origin, ", ".join(map(member_label, named[artifact])), others)
+
+
+@frozen
 class ArtifactPage:
     """`files_here` of the manifest's files are stored on this node. `card_cut`: only the beginning of it is shown.
     `facts` are what its files say about the model."""
@@ -143,6 +160,7 @@ class ArtifactPage:
     lineage: LineageGraph | None
     facts: ModelFacts
     vouches: tuple[VouchView, ...]
+    continued: tuple[ContinuedView, ...]
 
     @property
     def failed(self) -> int:
@@ -259,7 +277,7 @@ class ArtifactPages:
         )
         statements, more = await self._ledger.run(self._statements, snapshot.artifact, publisher)
         card, path, cut = await self._card(snapshot)
-        lineage, vouches = await self._pools.hashing(self._said_of_it, evidence, publisher)
+        lineage, vouches, repositories = await self._pools.hashing(self._said_of_it, evidence, publisher)
         return ArtifactPage(
             snapshot=snapshot,
             mirrored=mirrored,
@@ -275,7 +293,14 @@ class ArtifactPages:
             lineage=lineage,
             facts=await self.catalogue.facts.of(snapshot.artifact, snapshot.manifest),
             vouches=vouches,
+            continued=tuple([each async for each in self._continued(snapshot.artifact, repositories)]),
         )
+
+    async def _continued(self, artifact: Digest, repositories: Iterable[str]) -> AsyncIterator[ContinuedView]:
+        for repository in repositories:
+            for commit in (await self.catalogue.local_artifacts.continued_commits(repository)).values():
+                if artifact in commit.members:
+                    yield ContinuedView.of(commit, artifact)
 
     def _statements(self, artifact: Digest, publisher: Digest | None) -> tuple[list[RecentEntry], bool]:
         """Blocking. Statements of the publisher and of those whom the policy names first, then of members."""
@@ -328,8 +353,9 @@ class ArtifactPages:
 
     def _said_of_it(
         self, evidence: Evidence, publisher: Digest | None
-    ) -> tuple[LineageGraph | None, tuple[VouchView, ...]]:
-        """The lineage, if any parent is named, and the vouches."""
+    ) -> tuple[LineageGraph | None, tuple[VouchView, ...], tuple[str, ...]]:
+        """The lineage, if any parent is named, the vouches, and the upstream repositories that it is said to
+        continue."""
         policy, reader = self.catalogue.judge.policy, self.catalogue.judge.reader
         chosen = counted_publication(evidence, policy, reader, publisher)
         artifact = sha256(evidence.manifest or b"")
@@ -341,7 +367,8 @@ class ArtifactPages:
             VouchView(each.vouched.kind, each.vouched.text, each.by.name, each.vouched.by.id in members)
             for each in vouches[:MAX_VOUCHES]
         )
-        return graph if graph.edges else None, tuple(shown)
+        repositories = continued_repositories(readings.entries, artifact, policy)
+        return graph if graph.edges else None, tuple(shown), repositories
 
 
 def issuers(rows: Sequence[Row]) -> frozenset[Digest]:
