@@ -1,4 +1,4 @@
-"""Items of the Hub's list from the proven statements alone, many at a time.
+"""Items of lists from the proven statements alone, many at a time.
 
 Without a policy of the owner of this node, an artifact is served if its publisher signed it. The intake has verified
 that signature when it read the line, so it is not verified again for a list. These are left to the judge, one by one:
@@ -15,10 +15,11 @@ For the others, the item is the same as that of the judge.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from comity.content.blobs import BlobStore
 from comity.gateway.hub.card import is_complete, read_card
@@ -40,6 +41,8 @@ from comity.trust.resolution import bound_claimant, version_order
 from comity.trust.rotation import KeyState, RotationChain
 from comity.trust.statement import parse_entry
 from comity.trust.statements import Published
+
+Made = TypeVar("Made")
 
 MAX_PUBLICATIONS: Final = 4_000
 """Statements about the names of one step. With more, its names are left to the judge."""
@@ -79,14 +82,22 @@ class ProvenItems:
 
     async def make(self, names: Sequence[str]) -> list[KeptItem]:
         """Returns the items of those repositories that need no judge."""
+        return await self._made(names, self._item)
+
+    async def snapshots(self, names: Sequence[str]) -> list[Snapshot]:
+        """Returns what is served of those repositories that need no judge, without the folders."""
+        return await self._made(names, self._served)
+
+    async def _made(self, names: Sequence[str], make: Callable[[_ItemSource], Made | None]) -> list[Made]:
         if self._judge.by_own_policy:
             return []
-        items: list[KeptItem] = []
+        found: list[Made] = []
         for start in range(0, len(names), MAX_NAMES):
             work = iter(await self._read(names[start : start + MAX_NAMES]))
-            while made := await self._pools.files(self._some, work):
-                items += made
-        return items
+            some: Callable[[], list[Made]] = functools.partial(_some, work, make)
+            while made := await self._pools.files(some):
+                found += made
+        return found
 
     async def _read(self, names: Sequence[str]) -> list[_ItemSource]:
         policy, listed = self._judge.policy, self._ledger.tables.listed
@@ -123,27 +134,26 @@ class ProvenItems:
             if newest is not None:
                 yield newest, owner
 
-    def _some(self, work: Iterator[_ItemSource]) -> list[KeptItem]:
-        """Make items for a while. Blocking."""
-        until, items = time.monotonic() + STEP_SECONDS, list[KeptItem]()
-        for source in work:
-            try:
-                item = self._item(source)
-            except ComityError:  # such as a manifest that is not here: the judge knows why
-                continue
-            if item is not None:
-                items.append(item)
-            if items and time.monotonic() > until:
-                break
-        return items
-
     def _item(self, source: _ItemSource) -> KeptItem | None:
+        snapshot = self._served(source)
+        if snapshot is None:
+            return None
+        manifest = snapshot.manifest
+        document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
+        until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT
+        text = json.dumps(document, separators=(",", ":"))
+        publication = source.publication
+        size = len(manifest.encode())
+        return KeptItem(publication.name, snapshot.artifact, publication.publisher, size, until, text)
+
+    def _served(self, source: _ItemSource) -> Snapshot | None:
+        """What is served of a repository; None if only the judge can say it."""
         publication, entry = source.publication, parse_entry(source.line)
         published, inception = Published.parse(entry.statement), _inception(source.owner)
         if published.by != inception.id or not _first_keys(inception).matching(entry.envelope):
             return None  # signed by keys that only a charter lists
         manifest = self._local.manifest(published.manifest)
-        snapshot = Snapshot(
+        return Snapshot(
             repository=publication.repository,
             artifact=published.artifact,
             claim=published,
@@ -157,11 +167,21 @@ class ProvenItems:
             known_since=source.known_since,
             kind=source.kind,
         )
-        document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
-        until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT
-        text = json.dumps(document, separators=(",", ":"))
-        size = published.manifest.size
-        return KeptItem(publication.name, published.artifact, published.by, size, until, text)
+
+
+def _some(work: Iterator[_ItemSource], make: Callable[[_ItemSource], Made | None]) -> list[Made]:
+    """Make items for a while. Blocking."""
+    until, found = time.monotonic() + STEP_SECONDS, list[Made]()
+    for source in work:
+        try:
+            made = make(source)
+        except ComityError:  # such as a manifest that is not here: the judge knows why
+            continue
+        if made is not None:
+            found.append(made)
+        if found and time.monotonic() > until:
+            break
+    return found
 
 
 def _newest(publications: Sequence[OwnPublication], home: HomeLogs) -> OwnPublication | None:

@@ -10,7 +10,7 @@ import click
 from comity_cli.command import Command, client, examples, output
 from comity_cli.document import document
 from comity_cli.files import NEW_FILE
-from comity_cli.known_since import known_text
+from comity_cli.output import plural
 
 from comity.content import durable
 from comity.trust.errors import ComityError, NotFound
@@ -20,6 +20,7 @@ from comity.trust.upstream import check_endpoint, endpoint_host
 
 if TYPE_CHECKING:
     from comity_client.evidence.artifact_info import ArtifactInfo
+    from comity_client.evidence.known_since import KnownSince
     from comity_client.evidence.search import FoundArtifacts
 
     from comity.addons.mldcat.catalogue import CatalogueEntry
@@ -77,13 +78,12 @@ def command(text: str, gateway: str, limit: int, file: Path | None) -> None:
     entries: list[CatalogueEntry] = []
     left_out: list[LeftOutItem] = []
     names = list(_names(found))
-    with out.progress("reading", len(names)) as progress:
+    with out.waiting(f"reading {plural(len(names), 'artifact')}"):
         for name in names:
             try:
                 entries.append(_entry(client().show(name)))
             except ComityError as error:
                 left_out.append(LeftOutItem(name, str(error)))
-            progress.advance(1)
     for each in left_out:
         out.warn(f"{each.name} is left out: {each.why}")
     catalogue = CatalogueWriter(base, endpoint_host(base)).write(entries)
@@ -118,7 +118,7 @@ def _entry(info: ArtifactInfo) -> CatalogueEntry:
             publisher=CataloguePublisher(publication.publisher.display, publication.publisher.id),
             lineage=published.lineage,
             known_since=known.at if known else 0,
-            known_by=known_text(known),
+            known_by=_known_by(known),
             notices=tuple(map(_notice, info.advisories)),
         )
     upstream = info.mirroring.upstream
@@ -136,6 +136,15 @@ def _entry(info: ArtifactInfo) -> CatalogueEntry:
         upstream=observed.name,
         notices=tuple(map(_notice, info.advisories)),
     )
+
+
+def _known_by(known: KnownSince | None) -> str:
+    """Whose word the time is."""
+    if known is None:
+        return "nobody"
+    if known.basis == "cosigned":
+        return f"{plural(known.members, 'member')} that cosigned it, as was verified"
+    return f"nodes of {plural(known.members, 'member')}, by their own clocks"
 
 
 def _notice(advisory: Advisory) -> str:

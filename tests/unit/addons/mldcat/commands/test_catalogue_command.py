@@ -17,6 +17,7 @@ from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import Author
 from comity.trust.statements import Advisory, Published
 from comity_client.evidence.artifact_info import ArtifactInfo
+from comity_client.evidence.known_since import KnownSince
 from comity_client.evidence.search import FoundArtifacts
 from support.case import case
 from support.run_command import printed, run
@@ -39,6 +40,7 @@ class Nodes:
 
     def __init__(self) -> None:
         self.asked: list[object] = []
+        self.info = INFO
 
     def search(self, text: str, limit: int) -> list[FoundArtifacts]:
         self.asked.append((text, limit))
@@ -47,7 +49,7 @@ class Nodes:
     def show(self, name: str) -> ArtifactInfo:
         self.asked.append(name)
         if name.startswith("swiss-ai/tiny"):
-            return INFO
+            return self.info
         if name.startswith("hf:"):
             return replace(INFO, publication=None)
         raise NotFound("every version is withdrawn")
@@ -78,6 +80,21 @@ def test_a_warning_is_in_the_record_with_its_author_and_an_unknown_time_is_not_s
     (record,) = (each for each in written if each["@type"] == "dcat:CatalogRecord")
     assert record["rdfs:comment"] == [f"malware (high), claimed by the node {OWNER.id}: calls home"]
     assert record["dct:modified"] == "not stated"
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (KnownSince(1_796_205_600, "cosigned", 3), "3 members that cosigned it, as was verified"),
+        (KnownSince(1_796_205_600, "claimed", 1), "nodes of 1 member, by their own clocks"),
+    ],
+)
+def test_a_time_is_said_by_somebody(nodes: Nodes, known: KnownSince, said: str) -> None:
+    nodes.info = replace(INFO, known={PUBLICATION.entry.line: known})
+    written = json.loads(run(catalogue.command, *GATEWAY).stdout)["@graph"]
+    (record,) = (each for each in written if each["@type"] == "dcat:CatalogRecord")
+    assert record["dct:modified"]["@value"] == "2026-12-02T10:00:00Z"
+    assert record["dct:description"] == f"The time is by when the artifact was known, as said by {said}."
 
 
 def test_the_file_and_what_is_left_out_are_in_the_document(tmp_path: Path) -> None:
