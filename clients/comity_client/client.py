@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from comity.rules.continuity.plan import ContinuityPlan
     from comity.rules.descent_shares import DescentShares
     from comity.rules.parties import Party
+    from comity.wire.upstream import QueuedImport
 
     from comity_client.approving import ApprovalClient
     from comity_client.bundles.exporting import ExportedBundle
@@ -107,6 +108,21 @@ class Client(ArtifactClient):
         return self._user.run(
             lambda session: import_at(session, self._user.seen_logs(), node, order, on_event), on_event
         )
+
+    def decide_import(
+        self, source: str, node: str, *, endpoint: str = "", hosts: Sequence[str] = (), keep: bool
+    ) -> None:
+        """Have a node queue an import, or end a queued one. `keep` tells which; the other arguments are those of
+        `import_upstream`. Raises as `importing.decide_at` does."""
+        from comity_client.importing import decide_at
+
+        self._user.run(lambda session: decide_at(session, node, source, endpoint, tuple(hosts), keep=keep))
+
+    def queued_imports(self, node: str) -> tuple[QueuedImport, ...]:
+        """The imports that a node keeps. Raises as `importing.queued_at` does."""
+        from comity_client.importing import queued_at
+
+        return self._user.run(lambda session: queued_at(session, node))
 
     def export_bundle(
         self,

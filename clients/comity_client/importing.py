@@ -19,7 +19,15 @@ from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import UpstreamRequest
 from comity.wire.limits import LONGEST_CALL
 from comity.wire.publish import SubmitReceipt as Promised
-from comity.wire.upstream import ImportDone, ImportEvent, ImportOrder, ImportProgress, ImportStarted, ImportWaiting
+from comity.wire.upstream import (
+    ImportDone,
+    ImportEvent,
+    ImportOrder,
+    ImportProgress,
+    ImportStarted,
+    ImportWaiting,
+    QueuedImport,
+)
 
 from comity_client.events import Note, OnEvent, Progress, Started
 from comity_client.publish import Logged, verify_logged
@@ -91,6 +99,24 @@ async def check_at(session: Session, target: str, name: str, token: str) -> Upst
     if found.state == "changed":
         return UpstreamState(name, found.state, successor=Changed.parse(statement).successor, index=found.index)
     return UpstreamState(name, found.state, lost=Gone.parse(statement).lost, index=found.index)
+
+
+async def decide_at(
+    session: Session, target: str, name: str, endpoint: str, hosts: tuple[str, ...], *, keep: bool
+) -> None:
+    """Queue an import at the node, or end it. Raises Malformed, NotFound (NOT-QUEUED), OutOfSpace (IMPORT-QUEUE),
+    Refused, Unavailable."""
+    async with open_uplink(session, target) as uplink:
+        _require_operator(uplink)
+        await uplink.client.upstream.decide(name, endpoint, hosts, keep=keep)
+
+
+async def queued_at(session: Session, target: str) -> tuple[QueuedImport, ...]:
+    """The imports that the node keeps. Raises Refused, Unavailable."""
+    async with open_uplink(session, target) as uplink:
+        _require_operator(uplink)
+        async with aclosing(uplink.client.upstream.queued()) as found:
+            return tuple([item async for item in found])
 
 
 async def _run_import(session: Session, target: str, order: ImportOrder, on_event: OnEvent) -> ImportDone:

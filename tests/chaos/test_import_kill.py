@@ -8,6 +8,8 @@ import asyncio
 import random
 import threading
 from contextlib import ExitStack
+from functools import partial
+from operator import le
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from comity_client.importing import Imported
 from support.federation import processes
 from support.hub_like import Answer, Asked, hub_like
 from support.importing import importers
+from support.waiting import eventually
 
 SHARDS = [random.Random(number).randbytes(6_000_000) for number in range(4)]
 FILES = {
@@ -67,6 +70,12 @@ def first_offsets(asked: list[Asked]) -> list[int]:
     return list(first.values())
 
 
+def require_continued(asked: list[Asked], restarts: list[int]) -> None:
+    """After some restart a shard was not asked for from its beginning; after the last ones, all may be here."""
+    parts = [asked[begin:end] for begin, end in zip(restarts, [*restarts[1:], len(asked)], strict=True)]
+    assert any(any(first_offsets(part)) for part in parts), "every shard was fetched from its beginning once more"
+
+
 def killed_at_random(tmp_path: Path, kills: int, seed: int) -> None:
     chance = random.Random(seed)
     with hub_like() as hub, importers(tmp_path, 1) as running, ExitStack() as stack:
@@ -77,24 +86,45 @@ def killed_at_random(tmp_path: Path, kills: int, seed: int) -> None:
             target=lambda: results.append(running.mirror(hub, source=SOURCE, on_event=arriving))
         )
         importing.start()
-        node, killed = running.nodes[0], 0
+        node, restarts = running.nodes[0], list[int]()
         for _ in range(kills):
             arriving.wait_for(chance.randrange(1, 4_000_000))
             node.kill()
-            killed = len(hub.asked)
+            restarts.append(len(hub.asked))
             (node,) = stack.enter_context(processes(running.home()))
             asyncio.run(node.ready())
         importing.join(PATIENCE)
         (done,) = results
     assert done.observed.upstream.commit == commit
     assert done.observed.matched.compared == len(FILES)
-    assert any(first_offsets(hub.asked[killed:])), "every shard was fetched from its beginning once more"
+    require_continued(hub.asked, restarts)
     assert not list((running.home().directory / "data" / "blobs" / "partial" / "imports").glob("*"))
 
 
 @pytest.mark.slow
 def test_a_node_killed_in_the_middle_of_an_import_continues_it(tmp_path: Path) -> None:
     killed_at_random(tmp_path, 2, 7)
+
+
+@pytest.mark.slow
+def test_a_queued_import_goes_on_after_kills_without_a_command(tmp_path: Path) -> None:
+    with hub_like() as hub, importers(tmp_path, 1) as running, ExitStack() as stack:
+        commit = hub.repository("org/shards").commit(FILES).sha
+        hub.interfere = breaking_off
+        socket, hosts = str(running.home().socket), [hub.cdn.removeprefix("http://")]
+        running.client.decide_import(SOURCE, socket, endpoint=hub.url, hosts=hosts, keep=True)
+        node, restarts = running.nodes[0], list[int]()
+        for received in (3_000_000, 9_000_000):
+            eventually(lambda: running.client.queued_imports(socket)[0].received, partial(le, received))
+            node.kill()
+            restarts.append(len(hub.asked))
+            (node,) = stack.enter_context(processes(running.home()))
+            asyncio.run(node.ready())
+        (done,) = eventually(
+            lambda: running.client.queued_imports(socket), lambda found: [item.state for item in found] == ["logged"]
+        )
+    assert done.pinned == f"hf:org/shards@{commit}"
+    require_continued(hub.asked, restarts)
 
 
 @pytest.mark.long

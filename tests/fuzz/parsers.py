@@ -38,6 +38,7 @@ from comity.gateway.fileserver.http1 import SignedUrls
 from comity.gateway.fileserver.http1 import parse as parse_request
 from comity.ledger.stored_lines import pack_line, unpack_line
 from comity.node.config import setting_lines
+from comity.node.importing.queue import encode_queue, parse_queue
 from comity.node.maintenance.backup_format import BackupFile, BackupManifest, LedgerCopy
 from comity.node.operator_acts import parse_positions
 from comity.node.webhooks import parse_hooks
@@ -104,6 +105,7 @@ from comity.upstream.s3_prefix import parse_page
 from comity.webhook_requests import parse_secret
 from comity.wire.addresses import GatewayUrl, RangeUrl
 from comity.wire.audit import AuditOrder, AuditReply
+from comity.wire.upstream import QueuedImport
 from comity_client.bundles.contents import (
     BundleIndex,
     CarriedFile,
@@ -373,6 +375,7 @@ def _inspect(data: bytes) -> Any:
 
 
 _ENTRY: Final = FileEntry("a", 1, Digest("0" * 64))
+_QUEUE = encode_queue([QueuedImport("hf:a/b@main", "https://a.example", ("c.example",), "waiting", 1, why="down")])
 _PACK_BODY = b"PACK\0\0\0\2\0\0\0\2" + b"\x33" + zlib.compress(b"abc") + b"\x66\x0c" + zlib.compress(b"\3\4\x90\3\1d")
 _PACK = _PACK_BODY + hashlib.sha1(_PACK_BODY, usedforsecurity=False).digest()
 _PACK_ANSWER = b"000dpackfile\n%04x\x01%s0000" % (len(_PACK) + 5, _PACK)
@@ -506,6 +509,7 @@ PARSERS: Final[dict[str, Target]] = {
         parse_record, (AuditLog.record_after(EMPTY, 1_800_000_000, "token.new", "ana", "ci", "").line(),)
     ),
     "audit-head": Target(parse_head, (f"{EMPTY}\n".encode(),)),
+    "import-queue": Target(parse_queue, (_QUEUE,), encode_queue),
     "audit-copies": Target(parse_positions, (b'{"schema":"comity/audit-copies/v1","sent":{"syslog:/dev/log":9}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "oidc-metadata": Target(lambda data: ProviderMetadata.parse(data, "https://a.example"), (_PROVIDER_METADATA,)),

@@ -35,6 +35,7 @@ from comity_client.importing import Imported
 from comity_client.pull.model_sig import sign_folder
 from support.file_site import file_server
 from support.forked import run_comity
+from support.git_site import Lfs, git_site
 from support.hub_like import Answer, HubLike, hub_like
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
 from support.waiting import eventually
@@ -376,6 +377,48 @@ def test_a_list_at_a_web_server_is_mirrored_found_pulled_and_checked_again(runni
         assert running.check(name).state == "same"
         (folder / "SHA256SUMS").write_text(f"{'a' * 64}  weights.bin\n")
         assert running.check(name).state == "changed"
+
+
+def test_a_git_repository_is_mirrored_found_pulled_and_checked_again(running: Importers, tmp_path: Path) -> None:
+    with git_site(tmp_path) as site:
+        commit = site.commit("tiny", {"config.json": b"{}\n", "weights.bin": Lfs(WEIGHTS)})
+        socket = str(running.home().socket)
+        said = running.client.import_upstream("git:127.0.0.1/tiny", socket, endpoint=site.url).observed
+        assert (said.name, said.unchecked) == (f"git:127.0.0.1/tiny@{commit}", ("author", "tls"))
+        assert (said.matched.sha256, said.matched.pointers, said.matched.git_blob) == (1, 1, 1)
+        pulled = eventually(lambda: running.client.pull(said.name, to=tmp_path / "pulled"))
+        assert (pulled.folder / "weights.bin").read_bytes() == WEIGHTS
+        assert running.check(said.name).state == "same"
+        site.commit("tiny", {"config.json": b"[]\n"})
+        assert running.check(said.name).state == "changed"
+
+
+def test_a_queued_import_is_shown_logged_and_cancelled(running: Importers, hub: HubLike) -> None:
+    commit = furnish(hub, "org/queued")
+    options = ("--node", str(running.home().directory))
+    allowed = (*options, "--endpoint", hub.url, "--allow-host", hub.cdn.removeprefix("http://"))
+
+    def comity(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "COMITY_HOME": str(running.client.home.root)}
+        return run_comity("import", *arguments, environ=environ, patience=120)
+
+    assert comity("--queue", "hf:org/queued", *allowed).returncode == 0
+    assert comity("--queue", "hf:org/gone", *allowed).returncode == 0
+    socket = str(running.home().socket)
+    states = eventually(
+        lambda: {item.name: item.state for item in running.client.queued_imports(socket)},
+        lambda found: set(found.values()) == {"logged", "refused"},
+    )
+    assert states == {"hf:org/queued@main": "logged", "hf:org/gone@main": "refused"}
+    shown = comity("--queued", *options)
+    assert "hf:org/queued@main" in shown.stdout
+    assert "was not found" in shown.stderr
+    logged, refused = json.loads(comity("--queued", *options, "--json").stdout)["imports"]
+    assert (logged["pinned"], refused["failures"]) == (f"hf:org/queued@{commit}", 1)
+    for name, status in (("hf:org/queued", 0), ("hf:org/gone", 0), ("hf:org/gone", 5)):
+        assert comity("--cancel", name, *options).returncode == status
+    assert "No import is queued." in comity("--queued", *options).stdout
+    assert comity("--queue", "hf:org/queued", "--token-file", __file__, *options).returncode == 2
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ from comity.wire.pin import ListedPin, ListedPinnedCopy
 from comity.wire.publish import InlineObject, MissingObject, SubmitReceipt, Submitted, UploadHeader
 from comity.wire.services import Services, register
 from comity.wire.tls import PinnedChannel
-from comity.wire.upstream import ImportEvent, ImportOrder, UpstreamCheck
+from comity.wire.upstream import ImportEvent, ImportOrder, QueuedImport, UpstreamCheck
 from support.wire_values import Values
 
 
@@ -346,6 +346,16 @@ class AnsweringImports(AnsweringNode):
         self.asked.append((name, token))
         return UpstreamCheck("changed", self._values.line(), self._values.number())
 
+    async def decide(self, name: str, endpoint: str = "", hosts: tuple[str, ...] = (), *, keep: bool = False) -> None:
+        self.asked.append((name, endpoint, hosts, keep))
+
+    async def queued(self) -> AsyncGenerator[QueuedImport, None]:
+        values = self._values
+        hosts, numbers = values.some(values.word), [values.number() for _ in range(5)]
+        queued, failures, next_try, received, size = numbers
+        told = (values.text(), next_try, received, size, values.text())
+        yield QueuedImport(values.text(), values.word(), hosts, "waiting", queued, failures, *told)
+
     async def load(self, socket: Path) -> AsyncGenerator[LoadEvent, None]:
         self.asked.append(socket)
         for event in self._values.load_events():
@@ -582,6 +592,9 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     async for _ in client.concerns(Digest(values.digest())):
         pass
     async for _ in client.all_descent(DescentQuestion(Digest(values.digest()), None)):
+        pass
+    await client.upstream.decide(values.text(), values.word(), values.some(values.word), keep=True)
+    async for _ in client.upstream.queued():
         pass
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,13 @@ from comity_cli.files import FILE
 from comity_cli.following import follow
 from comity_cli.mirroring import card_licence, licence_is_listed
 from comity_cli.nodes import node_option
-from comity_cli.output import Output
+from comity_cli.output import Output, size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from comity.trust.upstream import Matched
+    from comity.wire.upstream import QueuedImport
     from comity_client.importing import Imported, UpstreamState
 
 
@@ -78,6 +82,18 @@ class UpstreamCheckDocument:
     lost: str
 
 
+@document("import-queue")
+class ImportQueueDocument:
+    """The imports that a node keeps, as `comity import --queued --json` shows them.
+
+    `failures`: tries that failed since bytes last arrived, and `why` the last one did. `queued` and `next_try` are
+    POSIX seconds. A `size` or `next_try` of 0 is unknown, or there is none. `pinned`: the name with its commit, once it
+    is known.
+    """
+
+    imports: tuple[QueuedImport, ...]
+
+
 UNCHECKED = {
     "commit": "that the commit names this list of files",
     "author": "who made the commit",
@@ -91,6 +107,9 @@ LOST = {
     "revision": "the branch or tag no longer exists; the commit does",
     "access": "the upstream no longer gives this node access to the repository",
 }
+
+
+QUEUE, QUEUED, CANCEL = "queue", "queued", "cancel"
 
 
 @frozen
@@ -114,9 +133,12 @@ class UpstreamOptions:
     "comity import ~/.cache/huggingface/hub/models--org--name",
     "comity import ./carried --from hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
     "comity import --recheck hf:org/name@6c1277e6c1277e6c1277e6c1277e6c1277e6c127",
+    "comity import --queue hf:org/name@v1.0",
+    "comity import --queued",
+    "comity import --cancel hf:org/name@v1.0",
 )
 @click.command(cls=Command, name="import", short_help="Mirror files of an upstream through your node, and log it.")
-@click.argument("source", metavar="hf:ORG/NAME[@REV]|URL[@REV]|DIR")
+@click.argument("source", metavar="hf:ORG/NAME[@REV]|URL[@REV]|DIR", required=False)
 @node_option("Your node, by its home or operator socket. Default: here.", old=("--dir",))
 @click.option("--endpoint", default="", metavar="URL", help="Another Hub, or the URL above NAME.")
 @click.option(
@@ -134,16 +156,36 @@ class UpstreamOptions:
     "--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="The repository and commit of the folder."
 )
 @click.option("--recheck", is_flag=True, help="Ask the upstream again, and log a change or removal.")
+@click.option("--queue", "asked", flag_value=QUEUE, help="Have the node keep the request, and try it for days.")
+@click.option("--queued", "asked", flag_value=QUEUED, help="Show the queued imports. Takes no source.")
+@click.option("--cancel", "asked", flag_value=CANCEL, help="End a queued import. What is logged stays.")
 @options_as("upstream", UpstreamOptions)
-def command(source: str, node: str | None, upstream: UpstreamOptions, token_file: Path | None, recheck: bool) -> None:
+def command(
+    source: str | None,
+    node: str | None,
+    upstream: UpstreamOptions,
+    token_file: Path | None,
+    recheck: bool,
+    asked: str | None,
+) -> None:
     """Make your node fetch a commit of a repository, files of a web server, a bucket, an OCI registry or a git server,
     or a folder on its machine: hash every byte, compare with the upstream's hashes, and log an `observed` statement
     ("mirrored from"). This is not a publication: the upstream vouches for its hashes, your node for the fetch. Run the
-    command again to continue."""
+    command again to continue.
+
+    A queued import goes on without a command: after an outage or a limit on requests the node waits, an hour at most or
+    as long as the upstream asks for, and tries again, also after a restart."""
     from comity_client.importing import read_token
     from comity_client.own_node import own_socket
 
     out, api, target, token = output(), client(), str(own_socket(node)), read_token(token_file)
+    if asked == QUEUED:
+        _show_queue(out, api.queued_imports(target))
+        return
+    if source is None:
+        raise click.UsageError("name a repository, a URL or a folder")
+    if asked and (token or upstream.terms or upstream.claimed or recheck):
+        raise click.UsageError("a queued import is from a public upstream: no token, terms, --from or --recheck")
     if recheck:
         _show_check(out, api.check_upstream(source, target, token=token))
         return
@@ -152,6 +194,13 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
     named = is_upstream(source)
     if named and upstream.claimed:
         raise click.UsageError("--from is for a folder only")
+    if asked and not named:
+        raise click.UsageError("a folder is imported at once: omit --queue")
+    if asked:
+        api.decide_import(source, target, endpoint=upstream.endpoint, hosts=upstream.hosts, keep=asked == QUEUE)
+        out.done(f"{source} is queued" if asked == QUEUE else f"{source} is queued no longer")
+        out.hint("comity import --queued")
+        return
     if not named and not Path(source).is_dir():
         raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci, git+https) nor a folder")
     with follow(out, "importing") as on_event:
@@ -166,6 +215,28 @@ def command(source: str, node: str | None, upstream: UpstreamOptions, token_file
             on_event=on_event,
         )
     _show(out, done)
+
+
+def _show_queue(out: Output, queued: Sequence[QueuedImport]) -> None:
+    rows = [(item.name, item.state, _received(item), _next_try(item)) for item in queued]
+    if rows:
+        out.table(("import", "state", "bytes", "next try"), rows, shorten=("import",))
+    else:
+        out.say("No import is queued.")
+    for item in queued:
+        if item.why:
+            out.warn(f"{item.name}: {item.why}; failed tries since bytes arrived: {item.failures}")
+    out.answer(ImportQueueDocument(tuple(queued)))
+
+
+def _received(item: QueuedImport) -> str:
+    return f"{size(item.received)} of {size(item.size)}" if item.size else "not known"
+
+
+def _next_try(item: QueuedImport) -> str:
+    if item.next_try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(item.next_try))
+    return "now" if item.state == "waiting" else ""
 
 
 def _of_url(url: str, options: UpstreamOptions) -> tuple[str, UpstreamOptions]:

@@ -38,6 +38,7 @@ from comity.node.home_files import HomeFiles, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
+from comity.node.importing.queue import IMPORT_QUEUE_FILE, ImportQueue
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.inspector import Inspector
 from comity.node.ledger_damage import explained
@@ -258,6 +259,7 @@ class _Parts:
     importer: Importer
     read_through: ReadThroughImports
     followed: FollowedRepositories
+    queue: ImportQueue
     scrub: Scrub
     ledger_scrub: LedgerScrub
     listing: StoreListing
@@ -328,6 +330,9 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
     )
     importer = Importer(ledger, store, pools, home.clock, uploads, submissions, own_log)
     followed = FollowedRepositories(config.upstream, importer, lambda: replication.pauses.why)
+    queue_file = config.storage.ledger.with_name(IMPORT_QUEUE_FILE)
+    queue = ImportQueue(queue_file, importer, pools, home.clock, lambda: replication.pauses.why)
+    await queue.load()
     scrub = Scrub(
         config.storage, store, pools, home.clock, home.metrics, replication.blob_lost, uploads.remember_states
     )
@@ -361,6 +366,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
         importer=importer,
         read_through=ReadThroughImports(config.upstream, importer, enabled=config.gateway.cold == "upstream"),
         followed=followed,
+        queue=queue,
         scrub=scrub,
         ledger_scrub=ledger_scrub,
         listing=listing,
@@ -381,6 +387,7 @@ async def _make_parts(home: OpenedHome, supervisor: Supervisor, ending: contextl
             ledger_scrub=ledger_scrub,
             capacity=capacity,
             followed=followed,
+            queue=queue,
             policy=policy,
             reading=reading,
         ),
@@ -429,7 +436,7 @@ def _services(parts: _Parts) -> Services:
         charter=parts.charter,
         offer=OfferServicer(ledger, parts.offers, acts),
         operator=OperatorServicer(parts.submissions, parts.status, parts.charter, parts.links, acts),
-        upstream=RecordedImports(parts.importer, acts),
+        upstream=RecordedImports(parts.queue, acts),
         bundle=RecordedLoads(parts.replication.bundles, acts),
         pin=PinServicer(copies.pins, membership),
         audit=AuditServicer(ledger, membership, home.clock, copies, acts),
@@ -460,6 +467,7 @@ async def _begin_loops(parts: _Parts, supervisor: Supervisor, after_loops: conte
         parts.capacity,
         home.pulls,
         parts.followed,
+        parts.queue,
         parts.inspector,
         parts.files,
         parts.watch,

@@ -26,7 +26,7 @@ from comity.trust.encoding import Fields, parse_json
 from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable
 from comity.wire.access import CALLER, Caller
 from comity.wire.bundle import BundleService, LoadEvent
-from comity.wire.upstream import ImportEvent, ImportOrder, UpstreamCheck, UpstreamService
+from comity.wire.upstream import ImportEvent, ImportOrder, QueuedImport, UpstreamCheck, UpstreamService
 
 TIMING: Final = LoopTiming(interval=2.0, deadline=60.0)
 POSITIONS_FILE: Final = "audit-copies.json"
@@ -84,6 +84,13 @@ class RecordedImports:
 
     async def check(self, name: str, token: str = "") -> UpstreamCheck:
         return await self._imports.check(name, token)
+
+    async def decide(self, name: str, endpoint: str = "", hosts: tuple[str, ...] = (), *, keep: bool = False) -> None:
+        async with self._acts.recorded("import.queue" if keep else "import.cancel", name, endpoint):
+            await self._imports.decide(name, endpoint, hosts, keep=keep)
+
+    def queued(self) -> AsyncGenerator[QueuedImport, None]:
+        return self._imports.queued()
 
 
 class RecordedLoads:

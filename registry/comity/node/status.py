@@ -16,6 +16,7 @@ from comity.node.home_files import SOFTWARE
 from comity.node.housekeeping import StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import disputes
+from comity.node.importing.queue import ImportQueue
 from comity.node.members import Membership
 from comity.node.metrics import Metrics, ServedBytes, counted
 from comity.node.offers.index import MAX_COUNTED, OfferIndex
@@ -106,6 +107,7 @@ class StatusReport:
     ledger_scrub: LedgerScrub
     capacity: Capacity
     followed: FollowedRepositories
+    queue: ImportQueue
     policy: PolicyFile
     reading: ReadingProgress
 
@@ -179,6 +181,7 @@ class StatusReport:
             yield f"no copy begins: {why}"
         yield from self.replication.charges.warnings()
         yield from islice(self.followed.warnings(), MAX_CONVICTED)
+        yield from islice(self.queue.warnings(), MAX_CONVICTED)
         for name in sorted(self.offers.over_quota):
             title = self.membership.log_title(name)
             yield f"{title} has more lines about compute offers than this node keeps; see limits"

@@ -289,6 +289,7 @@ class Downloads:
                 return
             failures = 0 if partial.received > before else failures + 1
             if failures >= MAX_FAILURES or (pause or 0) > min(self._timeouts.max_retry_after, MAX_RETRY_AFTER):
+                failure.retry_after = pause or 0.0
                 raise failure
             delay = min(MAX_DELAY, self._timeouts.first_delay * 2**failures) if pause is None else pause
             self._control.wait(delay, failure.what)

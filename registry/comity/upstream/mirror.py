@@ -258,10 +258,12 @@ def require_space(folder: Path, listing: RepositoryListing, paths: Sequence[Path
 
 def _with_retries(order: MirrorOrder, control: ImportControl, ask: Callable[[], T]) -> T:
     """Call `ask`, and again after RetryLater or if the upstream was unreachable."""
+    asked = 0.0
     for number in range(MAX_TRIES):
         try:
             return ask()
         except RetryLater as retry:
+            asked = retry.seconds or 0.0
             pause = order.timeouts.first_delay * 2**number if retry.seconds is None else retry.seconds
             if pause > min(order.timeouts.max_retry_after, MAX_RETRY_AFTER):
                 break
@@ -271,7 +273,9 @@ def _with_retries(order: MirrorOrder, control: ImportControl, ask: Callable[[], 
                 raise
             control.wait(order.timeouts.first_delay * 2**number, error.what)
     hint = "try again later"
-    raise Unavailable(f"{order.allowed_hosts.origin} asks to retry later", hint=hint, code="UPSTREAM-BUSY")
+    busy = Unavailable(f"{order.allowed_hosts.origin} asks to retry later", hint=hint, code="UPSTREAM-BUSY")
+    busy.retry_after = asked
+    raise busy
 
 
 METADATA: Final = ".cache/huggingface/download"

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from comity.v1 import access_pb2 as comity_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/upstream.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"v\n\x17ImportRepositoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\x12\r\n\x05hosts\x18\x04 \x03(\t\x12\r\n\x05terms\x18\x05 \x01(\x0c\x12\r\n\x05token\x18\x06 \x01(\t\"\xd3\x01\n\x18ImportRepositoryResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.comity.v1.ImportStartedH\x00\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.comity.v1.ImportProgressH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.comity.v1.ImportWaitingH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.comity.v1.ImportDoneH\x00\x42\x07\n\x05\x65vent\";\n\rImportStarted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"-\n\x0eImportProgress\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x12\"-\n\rImportWaiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"I\n\nImportDone\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\x08\"3\n\x14\x43heckUpstreamRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"C\n\x15\x43heckUpstreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\x32\xe0\x01\n\x0fUpstreamService\x12l\n\x10ImportRepository\x12\".comity.v1.ImportRepositoryRequest\x1a#.comity.v1.ImportRepositoryResponse\"\r\xea\xdd\x19\t\x08\x03\x10\x01\x18\x80\x80\x80\x01\x30\x01\x12_\n\rCheckUpstream\x12\x1f.comity.v1.CheckUpstreamRequest\x1a .comity.v1.CheckUpstreamResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x63omity/v1/upstream.proto\x12\tcomity.v1\x1a\x16\x63omity/v1/access.proto\"v\n\x17ImportRepositoryRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x66older\x18\x03 \x01(\t\x12\r\n\x05hosts\x18\x04 \x03(\t\x12\r\n\x05terms\x18\x05 \x01(\x0c\x12\r\n\x05token\x18\x06 \x01(\t\"\xd3\x01\n\x18ImportRepositoryResponse\x12+\n\x07started\x18\x01 \x01(\x0b\x32\x18.comity.v1.ImportStartedH\x00\x12-\n\x08progress\x18\x02 \x01(\x0b\x32\x19.comity.v1.ImportProgressH\x00\x12+\n\x07waiting\x18\x03 \x01(\x0b\x32\x18.comity.v1.ImportWaitingH\x00\x12%\n\x04\x64one\x18\x04 \x01(\x0b\x32\x15.comity.v1.ImportDoneH\x00\x42\x07\n\x05\x65vent\";\n\rImportStarted\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x66iles\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"-\n\x0eImportProgress\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x12\"-\n\rImportWaiting\x12\x0b\n\x03why\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x04\"I\n\nImportDone\x12\x0c\n\x04line\x18\x01 \x01(\x0c\x12\x0e\n\x06origin\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x04\x12\x0e\n\x06\x62\x65\x66ore\x18\x04 \x01(\x08\"3\n\x14\x43heckUpstreamRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05token\x18\x02 \x01(\t\"C\n\x15\x43heckUpstreamResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0c\n\x04line\x18\x02 \x01(\x0c\x12\r\n\x05index\x18\x03 \x01(\x04\"R\n\x13\x44\x65\x63ideImportRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\x0c\n\x04keep\x18\x04 \x01(\x08\"\x16\n\x14\x44\x65\x63ideImportResponse\"\x14\n\x12ListImportsRequest\"\xc4\x01\n\x13ListImportsResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\r\n\x05hosts\x18\x03 \x03(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x0e\n\x06queued\x18\x05 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x06 \x01(\x04\x12\x0b\n\x03why\x18\x07 \x01(\t\x12\x10\n\x08next_try\x18\x08 \x01(\x04\x12\x10\n\x08received\x18\t \x01(\x04\x12\x0c\n\x04size\x18\n \x01(\x04\x12\x0e\n\x06pinned\x18\x0b \x01(\t2\x9b\x03\n\x0fUpstreamService\x12l\n\x10ImportRepository\x12\".comity.v1.ImportRepositoryRequest\x1a#.comity.v1.ImportRepositoryResponse\"\r\xea\xdd\x19\t\x08\x03\x10\x01\x18\x80\x80\x80\x01\x30\x01\x12_\n\rCheckUpstream\x12\x1f.comity.v1.CheckUpstreamRequest\x1a .comity.v1.CheckUpstreamResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 \x12\\\n\x0c\x44\x65\x63ideImport\x12\x1e.comity.v1.DecideImportRequest\x1a\x1f.comity.v1.DecideImportResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80@\x12[\n\x0bListImports\x12\x1d.comity.v1.ListImportsRequest\x1a\x1e.comity.v1.ListImportsResponse\"\x0b\xea\xdd\x19\x07\x08\x03\x10\x01\x18\x80 0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPSTREAMSERVICE'].methods_by_name['ImportRepository']._serialized_options = b'\352\335\031\t\010\003\020\001\030\200\200\200\001'
   _globals['_UPSTREAMSERVICE'].methods_by_name['CheckUpstream']._loaded_options = None
   _globals['_UPSTREAMSERVICE'].methods_by_name['CheckUpstream']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
+  _globals['_UPSTREAMSERVICE'].methods_by_name['DecideImport']._loaded_options = None
+  _globals['_UPSTREAMSERVICE'].methods_by_name['DecideImport']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200@'
+  _globals['_UPSTREAMSERVICE'].methods_by_name['ListImports']._loaded_options = None
+  _globals['_UPSTREAMSERVICE'].methods_by_name['ListImports']._serialized_options = b'\352\335\031\007\010\003\020\001\030\200 '
   _globals['_IMPORTREPOSITORYREQUEST']._serialized_start=63
   _globals['_IMPORTREPOSITORYREQUEST']._serialized_end=181
   _globals['_IMPORTREPOSITORYRESPONSE']._serialized_start=184
@@ -52,6 +56,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECKUPSTREAMREQUEST']._serialized_end=678
   _globals['_CHECKUPSTREAMRESPONSE']._serialized_start=680
   _globals['_CHECKUPSTREAMRESPONSE']._serialized_end=747
-  _globals['_UPSTREAMSERVICE']._serialized_start=750
-  _globals['_UPSTREAMSERVICE']._serialized_end=974
+  _globals['_DECIDEIMPORTREQUEST']._serialized_start=749
+  _globals['_DECIDEIMPORTREQUEST']._serialized_end=831
+  _globals['_DECIDEIMPORTRESPONSE']._serialized_start=833
+  _globals['_DECIDEIMPORTRESPONSE']._serialized_end=855
+  _globals['_LISTIMPORTSREQUEST']._serialized_start=857
+  _globals['_LISTIMPORTSREQUEST']._serialized_end=877
+  _globals['_LISTIMPORTSRESPONSE']._serialized_start=880
+  _globals['_LISTIMPORTSRESPONSE']._serialized_end=1076
+  _globals['_UPSTREAMSERVICE']._serialized_start=1079
+  _globals['_UPSTREAMSERVICE']._serialized_end=1490
 # @@protoc_insertion_point(module_scope)

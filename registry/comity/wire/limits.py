@@ -123,6 +123,7 @@ ALLOCATED: Final = 8
 TERMS: Final = 1 * MiB
 UPSTREAM_HOSTS: Final = 16
 IMPORT_EVENTS: Final = 1_000_000
+QUEUED_IMPORTS: Final = 100
 
 # News of logs: one message, one log, and one call, which lasts an hour. The reader limits the rate.
 POSITION: Final = 64

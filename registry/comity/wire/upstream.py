@@ -91,6 +91,34 @@ class UpstreamCheck:
     index: int = 0
 
 
+WAITING: Final = "waiting"
+IMPORTING: Final = "importing"
+LOGGED: Final = "logged"
+REFUSED: Final = "refused"
+QUEUE_STATES: Final = (WAITING, IMPORTING, LOGGED, REFUSED)
+
+
+@frozen
+class QueuedImport:
+    """An import that a node keeps, and how far it is.
+
+    `failures`: tries that failed since bytes last arrived; `why` the last one did. `queued` and `next_try` are POSIX
+    seconds, 0 if there is none. `size` is 0 while it is unknown. `pinned`: the name with the commit, once a try has found it.
+    """
+
+    name: Annotated[str, Exact(limits.NAME)]
+    endpoint: Annotated[str, Exact(limits.NAME)]
+    hosts: Annotated[tuple[str, ...], Items(limits.UPSTREAM_HOSTS, Exact(limits.ORIGIN))]
+    state: Annotated[str, OneOf(QUEUE_STATES)]
+    queued: int
+    failures: int = 0
+    why: Sentence = ""
+    next_try: int = 0
+    received: int = 0
+    size: int = 0
+    pinned: Annotated[str, Exact(limits.NAME)] = ""
+
+
 def _check_order(order: ImportOrder) -> None:
     if order.folder and not PurePosixPath(order.folder).is_absolute():
         raise Malformed("not an absolute path", why="the node has another working directory")
@@ -124,7 +152,24 @@ class UpstreamService(Protocol):
     ) -> UpstreamCheck:
         """Check an upstream again. Raises Refused, and NotFound if this node observed no such commit."""
 
+    @rpc("DecideImport")
+    async def decide(
+        self,
+        name: Annotated[str, Exact(limits.NAME)],
+        endpoint: Annotated[str, Exact(limits.NAME)] = "",
+        hosts: Annotated[tuple[str, ...], Items(limits.UPSTREAM_HOSTS, Exact(limits.ORIGIN))] = (),
+        *,
+        keep: bool = False,
+    ) -> None:
+        """Queue an import; end it unless `keep`. Raises Malformed, NotFound (NOT-QUEUED), OutOfSpace (IMPORT-QUEUE)."""
+
+    @rpc("ListImports", items=limits.QUEUED_IMPORTS)
+    def queued(self) -> AsyncGenerator[QueuedImport, None]:
+        """Every queued import."""
+
 
 class UpstreamCalls(ServiceCalls):
     run = call(UpstreamService.run)
     check = call(UpstreamService.check)
+    decide = call(UpstreamService.decide)
+    queued = call(UpstreamService.queued)

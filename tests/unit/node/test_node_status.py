@@ -65,6 +65,7 @@ class Parts:
     )
     scrub: Any = field(default_factory=lambda: part(damage=[]))
     followed: Any = field(default_factory=lambda: part(warnings=lambda: iter(())))
+    queue: Any = field(default_factory=lambda: part(warnings=lambda: iter(())))
     policy: Any = field(default_factory=lambda: part(problem=""))
     reading: Any = field(default_factory=lambda: part(behind=()))
 
@@ -89,6 +90,7 @@ class Parts:
             ledger_scrub=self.scrub,
             capacity=unused,
             followed=self.followed,
+            queue=self.queue,
             policy=self.policy,
             reading=self.reading,
         )

@@ -109,5 +109,6 @@ def test_only_asking_publishing_and_operating_append() -> None:
         "comity.v1.PublishService.Upload",
         "comity.v1.PublishService.UploadObjects",
         "comity.v1.UpstreamService.CheckUpstream",
+        "comity.v1.UpstreamService.DecideImport",
         "comity.v1.UpstreamService.ImportRepository",
     }

@@ -257,6 +257,12 @@ class ImportCounter(ImportControl):
     def stop(self) -> None:
         self._stopped.set()
 
+    @property
+    def received(self) -> int:
+        """Bytes that are here, of all files, as long as no reader takes the events."""
+        with self._lock:
+            return sum(self._counts.values())
+
     def progress(self, path: str, count: int) -> None:
         self._require()
         with self._lock:
