@@ -103,7 +103,8 @@ class QueuedImport:
     """An import that a node keeps, and how far it is.
 
     `failures`: tries that failed since bytes last arrived; `why` the last one did. `queued` and `next_try` are POSIX
-    seconds, 0 if there is none. `size` is 0 while it is unknown. `pinned`: the name with the commit, once a try has found it.
+    seconds, 0 if there is none. `size` is 0 while it is unknown. `pinned`: the name with the commit, once a try
+    has found it.
     """
 
     name: Annotated[str, Exact(limits.NAME)]

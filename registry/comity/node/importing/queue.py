@@ -8,8 +8,8 @@
 An outage or a limit on requests makes an import wait: a minute at first, twice as long each time, an hour at most, and
 at least as long as the upstream asked for, up to a day. Received bytes stay in the folder of the import, and new ones
 begin the waits again. All tries import the commit that the first one found, where the upstream keeps commits: a branch
-that moves would begin again each time. Each is an ordinary import (`Importer`), without terms and without a token, which
-would have to be stored. Imports begin only while copies are not paused.
+that moves would begin again each time. Each is an ordinary import (`Importer`), without terms and without a token,
+which would have to be stored. Imports begin only while copies are not paused.
 """
 
 from __future__ import annotations
