@@ -509,7 +509,7 @@ PARSERS: Final[dict[str, Target]] = {
         parse_record, (AuditLog.record_after(EMPTY, 1_800_000_000, "token.new", "ana", "ci", "").line(),)
     ),
     "audit-head": Target(parse_head, (f"{EMPTY}\n".encode(),)),
-    "import-queue": Target(parse_queue, (_QUEUE,), encode_queue),
+    "import-queue": Target(parse_queue, (_QUEUE,)),
     "audit-copies": Target(parse_positions, (b'{"schema":"comity/audit-copies/v1","sent":{"syslog:/dev/log":9}}',)),
     "console-form": Target(lambda data: parse_form(data, ("form", "id")), (b"form=k3f9&id=%C3%A9+b",)),
     "oidc-metadata": Target(lambda data: ProviderMetadata.parse(data, "https://a.example"), (_PROVIDER_METADATA,)),

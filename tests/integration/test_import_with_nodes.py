@@ -418,7 +418,6 @@ def test_a_queued_import_is_shown_logged_and_cancelled(running: Importers, hub: 
     for name, status in (("hf:org/queued", 0), ("hf:org/gone", 0), ("hf:org/gone", 5)):
         assert comity("--cancel", name, *options).returncode == status
     assert "No import is queued." in comity("--queued", *options).stdout
-    assert comity("--queue", "hf:org/queued", "--token-file", __file__, *options).returncode == 2
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ PRINTED_BY = {
     "hold-decision": "tests/unit/comity_client/test_copies_commands.py",
     "impact": "tests/unit/comity_client/test_copies_commands.py",
     "import": "tests/unit/project/test_documents.py",
+    "import-queue": "tests/unit/comity_cli/commands/test_import.py",
     "inventory-differences": "tests/unit/comity_cli/commands/test_inventory.py",
     "join": "tests/integration/test_governance_commands.py",
     "keys": "tests/unit/comity_cli/commands/test_keys.py",

@@ -1,11 +1,19 @@
-"""What `comity import` makes of URLs of upstreams."""
+"""What `comity import` makes of URLs of upstreams, and of queued imports."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from comity.trust.errors import Malformed
-from comity_cli.commands.import_ import UpstreamOptions, _of_url
+from comity.wire.upstream import QueuedImport
+from comity_cli.commands.import_ import UpstreamOptions, _of_url, command
+from comity_client import own_node
+from comity_client.client import Client
+from support.command_documents import faults
+from support.run_command import printed, run, said
 
 NONE = UpstreamOptions(endpoint="", hosts=(), terms=None, claimed="")
 
@@ -35,3 +43,56 @@ def test_a_url_without_a_host_and_a_name_is_refused(url: str) -> None:
 def test_a_url_beside_an_endpoint_is_refused() -> None:
     with pytest.raises(click.UsageError):
         _of_url("https://a.example/tiny", UpstreamOptions("https://b.example", (), None, ""))
+
+
+QUEUED = (
+    QueuedImport("hf:org/a@main", "https://hub.example", (), "waiting", 1, 3, "the hub is down", 86_400, 5, 2_000_000),
+    QueuedImport("hf:org/b@main", "https://hub.example", ("cdn.example",), "waiting", 2),
+    QueuedImport(
+        "hf:org/c@v1", "https://hub.example", (), "logged", 3, received=7, size=7, pinned=f"hf:org/c@{'6c' * 20}"
+    ),
+)
+
+
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What the command asks of a node that has `QUEUED`."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(own_node, "own_socket", lambda node: Path("x.sock"))
+    monkeypatch.setattr(Client, "queued_imports", lambda client, node: QUEUED)
+    monkeypatch.setattr(Client, "decide_import", lambda client, name, node, **how: asked.append((name, how)))
+    return asked
+
+
+@pytest.mark.usefixtures("decided")
+def test_the_queue_shows_states_bytes_next_tries_and_reasons() -> None:
+    text = said(command, "--queued")
+    assert "1970-01-02 00:00 UTC" in text
+    assert "5 B of 2.0 MB" in text
+    assert "not known now" in text
+    assert "hf:org/a@main: the hub is down; failed tries since bytes arrived: 3" in text
+    document = printed(command, "--queued")
+    assert faults("import-queue", document) == []
+    assert [item["state"] for item in document["imports"]] == ["waiting", "waiting", "logged"]
+
+
+def test_an_import_is_queued_by_its_url_and_ended(decided: list[tuple[str, dict[str, Any]]]) -> None:
+    said(command, "--queue", "git+https://g.example/org/tiny@v1", "--allow-host", "lfs.example")
+    said(command, "--cancel", "hf:org/tiny")
+    assert decided == [
+        ("git:g.example/tiny@v1", {"endpoint": "https://g.example/org", "hosts": ("lfs.example",), "keep": True}),
+        ("hf:org/tiny", {"endpoint": "", "hosts": (), "keep": False}),
+    ]
+
+
+@pytest.mark.parametrize("words", [(), ("--queue",), ("--queue", "."), ("--queue", "hf:a/b", "--recheck")])
+def test_what_cannot_be_queued_is_refused(words: tuple[str, ...], decided: list[tuple[str, dict[str, Any]]]) -> None:
+    assert run(command, *words).exit_code != 0
+    assert decided == []
+
+
+def test_no_token_is_kept_for_a_queued_import(tmp_path: Path, decided: list[tuple[str, dict[str, Any]]]) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    result = run(command, "--queue", "hf:a/b", "--token-file", tmp_path / "token")
+    assert "no token" in str(result.exception)
+    assert decided == []
