@@ -51,7 +51,7 @@ def entries(page: httpx2.Response) -> dict[str, Any]:
 
 
 def without_times(page: httpx2.Response) -> list[dict[str, Any]]:
-    """The elements of a page without the time of an artifact, which may be found a second later while a log grows."""
+    """The elements of a page without the time of an artifact, which is the present one until the node marks it."""
     return [{key: value for key, value in each.items() if key != "dct:modified"} for each in page.json()["@graph"]]
 
 
