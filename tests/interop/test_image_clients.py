@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from comity.trust.encoding import sha256
 from support.gateway import gateway_node
 from support.oci_layouts import Layout
 from support.publisher import model
@@ -73,6 +74,19 @@ async def test_skopeo_copies_an_image_byte_for_byte(site: ImageSite, tmp_path: P
         into = tmp_path / str(number)
         await run(*copy(skopeo, reference), f"oci:{into}:v1")
         assert blobs_of(into) == blobs_of(site.folder)
+
+
+async def test_podman_takes_an_artifact_that_is_no_image_only_as_an_artifact(site: ImageSite, tmp_path: Path) -> None:
+    podman = needs("podman", unlock="apt-get install podman")
+    own = (podman, "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs")
+    reference = f"{site.reference.removesuffix('/image')}:v1"
+    with pytest.raises(AssertionError, match="unsupported image-specific operation on artifact"):
+        await run(*own, "pull", "--tls-verify=false", reference)
+    await run(*own, "artifact", "pull", "--tls-verify=false", reference)
+    layers = json.loads(await run(*own, "artifact", "inspect", reference))["Manifest"]["layers"]
+    assert f"sha256:{sha256((site.folder.parent / 'weights.bin').read_bytes())}" in {
+        layer["digest"] for layer in layers
+    }
 
 
 async def test_podman_pulls_and_loads_an_image_and_has_its_digest(site: ImageSite, tmp_path: Path) -> None:
