@@ -173,8 +173,14 @@ async def test_a_copy_that_was_changed_at_every_node_is_refused_until_it_is_righ
 
 async def test_a_volume_that_a_job_filled_is_verified_again_by_each_pod(cluster: Cluster) -> None:
     job = cluster.pod(pod_of("model-volume.yaml", "Job"))
-    assert await cluster.end(job) == Ended(0, "")
     pod = Pod(pod_of("model-volume.yaml", "Deployment"), job.volumes)
+    early = await cluster.start(pod)
+    assert early.ended.status and early.answer is None, "the job has not ended yet"
+    assert await cluster.end(job) == Ended(0, "")
+    evidence = cluster.folder / "models" / "apertus-8b-v1" / ".comity"
+    evidence.rename(cluster.folder / "evidence")
+    assert (await cluster.start(pod)).answer is None, "a job was killed while it put files in place"
+    (cluster.folder / "evidence").rename(evidence)
     assert await cluster.start(pod) == Started(Ended(0, ""), cluster.files["config.json"])
     weights = cluster.folder / "models" / "apertus-8b-v1" / "weights.bin"
     weights.chmod(0o644)

@@ -17,11 +17,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from comity.bounded_file import read_bounded
-from comity.trust.errors import PolicyNotMet
+from comity.trust.encoding import printable
+from comity.trust.errors import ComityError, PolicyNotMet
 from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 from comity.trust.policy_file import MAX_POLICY_BYTES
@@ -36,6 +37,10 @@ from comity_cli.output import plural, size
 
 if TYPE_CHECKING:
     from comity.trust.policy import Policy
+
+
+PART_OF_MESSAGE: Final = 600
+"""Bytes of each of the three parts of the error that ends the log: of the log, a pod shows the last 2,048 bytes."""
 
 
 @document("storage-initializer")
@@ -73,7 +78,7 @@ def command(policy: Path, words: tuple[str, ...]) -> None:
     start goes on. The last lines say why. The exit status is that of the first pull that failed; what was pulled before
     it stays."""
     placements, out, placed = _placements(words), output(), list[PulledArtifact]()
-    with _ended_by_the_cluster(), tempfile.TemporaryDirectory(prefix="comity-") as state:
+    with _ended_by_the_cluster(), _short_at_the_end(), tempfile.TemporaryDirectory(prefix="comity-") as state:
         from comity_client.client import Client
         from comity_client.home import Home
 
@@ -128,6 +133,27 @@ def _require_owner(reference: Reference, policy: Policy) -> None:
             hint=f"name comity://sha256:DIGEST, or write a policy: comity policy new --for {reference}",
             code="NAME-NOT-BOUND",
         )
+
+
+@contextlib.contextmanager
+def _short_at_the_end() -> Iterator[None]:
+    """An error of the block that is too long for the message of a pod is printed in full, and raised cut: it may name
+    hundreds of nodes, and a node may have written parts of it."""
+    try:
+        yield
+    except ComityError as error:
+        full = [printable(part) for part in (error.what, error.why, error.hint)]
+        error.what, error.why, error.hint = (_cut(part) for part in full)
+        if full != [error.what, error.why, error.hint]:
+            output().warn(". ".join(part for part in full if part))
+        raise
+
+
+def _cut(text: str) -> str:
+    data = text.encode()
+    if len(data) <= PART_OF_MESSAGE:
+        return text
+    return f"{data[:PART_OF_MESSAGE].decode(errors='ignore')} … (whole in the log)"
 
 
 @contextlib.contextmanager

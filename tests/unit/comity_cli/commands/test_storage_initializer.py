@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
-from comity.trust.encoding import sha256
-from comity.trust.errors import Malformed, PolicyNotMet
+from comity.trust.encoding import printable, sha256
+from comity.trust.errors import Malformed, PolicyNotMet, Unavailable
 from comity_cli.commands.storage_initializer import command
+from comity_cli.main import main
 from comity_client.client import Client
 from support.fakes import FakeFederation, Release, release
 from support.run_command import printed, refused, run, said
@@ -148,6 +149,24 @@ def test_a_volume_may_have_an_empty_folder_but_no_file_of_something_else(site: S
     assert run(command, *site.policy(), NAME, site.volume).exit_code == 0
     (site.volume / "other").write_bytes(b"")
     assert refused(command, *site.policy(), NAME, site.volume).code == "FOLDER-NOT-EMPTY"
+
+
+@pytest.mark.parametrize("said", ["node-xx.example: wrong bytes; " * 200, "\x1b[1m" * 2_000, "漢" * 2_000])
+def test_the_reason_fits_into_the_message_of_a_pod_and_is_whole_in_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str
+) -> None:
+    """A pod shows the last 2,048 bytes of the log."""
+
+    def pull(*_: object, **__: object) -> None:
+        raise Unavailable("no source delivers it", why=said, hint=said)
+
+    monkeypatch.setattr(Client, "pull", pull)
+    with pytest.raises(SystemExit) as ended:
+        main(["storage-initializer", *map(str, site.policy()), NAME, str(site.volume)])
+    log = capsys.readouterr().err
+    message = log.encode()[-2_048:].decode(errors="ignore")
+    assert ended.value.code == 5 and message.splitlines()[-3].startswith("error: no source delivers it")
+    assert printable(said).strip() in log
 
 
 def test_the_end_of_the_pod_interrupts_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
