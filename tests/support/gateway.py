@@ -60,12 +60,13 @@ async def gateway_node(
     folder: Path,
     upstream: Mapping[str, object] | None = None,
     publisher: Publisher | None = None,
+    members: int = 1,
     **gateway: object,
 ) -> AsyncIterator[GatewayNode]:
-    """One member's node whose charter binds the namespace `tests` to `publisher`, by default a new one; `gateway` and
-    `upstream` are settings of those sections."""
+    """The node of the first of some members, alone, whose charter binds the namespace `tests` to `publisher`, by
+    default a new one; `gateway` and `upstream` are settings of those sections."""
     publisher = publisher or Publisher.generate()
-    (home,) = found(folder, 1, namespaces={"tests": publisher.id}).homes
+    home, *_ = found(folder, members, namespaces={"tests": publisher.id}).homes
     if gateway:
         home.set("gateway", **gateway)
     if upstream:

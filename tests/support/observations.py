@@ -13,7 +13,13 @@ NAME = f"hf:org/tiny@{COMMIT}"
 
 
 def observation(
-    by: Node, artifact: Digest, *, commit: str = COMMIT, how: str = "fetched", at: str = "https://hub.example"
+    by: Node,
+    artifact: Digest,
+    *,
+    commit: str = COMMIT,
+    how: str = "fetched",
+    at: str = "https://hub.example",
+    size: int = 100,
 ) -> Entry:
     """An observation of `by` that `artifact` is a commit of org/tiny."""
     fetched = how == "fetched"
@@ -21,7 +27,7 @@ def observation(
         by=by.record.node.id,
         upstream=Upstream(at if fetched else "", "org/tiny", commit, "main"),
         artifact=artifact,
-        manifest=SideObject(artifact, 100),
+        manifest=SideObject(artifact, size),
         pieces=SideObject(sha256(b"pieces"), 1),
         files=SideObject(sha256(b"files"), 1),
         matched=Matched(4, 0, 0, 0, 0, 0) if how == "carried" else Matched(4, 1, 3, 1, 0, 0),

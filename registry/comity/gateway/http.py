@@ -153,6 +153,8 @@ HUB_CODES: Final[Mapping[str, str]] = {
     "NO-SUCH-REPOSITORY": "RepoNotFound",
     "OTHER-KIND": "RepoNotFound",
     "NO-SUCH-REVISION": "RevisionNotFound",
+    "CONTINUES-DISPUTED": "RevisionNotFound",
+    "CONTINUES-SEVERAL": "RevisionNotFound",
     "NO-SUCH-FILE": "EntryNotFound",
     "NO-TOKEN": "RepoNotFound",
     "TOKEN-EXPIRED": "RepoNotFound",

@@ -25,6 +25,7 @@ FOLDERS = {
     ("init", "--dir"),
     ("approve", "--dir"),
     ("approvals end", "--dir"),
+    ("continues", "--dir"),
     ("vouch", "--dir"),
     ("offer show", "--html"),
     ("report show", "--html"),

@@ -33,6 +33,8 @@ from comity.trust.statement_kinds import PUBLISHED
 from comity.trust.upstream import is_commit
 
 NO_REPOSITORY: Final = ("NO-SUCH-REPOSITORY", "UPSTREAM-NOT-ALLOWED")
+CONTINUABLE: Final = (*NO_REPOSITORY, "NO-SUCH-REVISION")
+"""Why a name is not answered, where it may be continued."""
 MAX_NAMES: Final = 16
 """Names of an artifact that are tried until one is served."""
 MAX_KEPT: Final = 4_096
@@ -98,14 +100,14 @@ class Continuations:
         self._commits: AnswerCache[str, Mapping[str, ContinuedCommit]] = AnswerCache(now, MAX_KEPT)
 
     async def snapshot(self, name: str, revision: str, missing: NotFound) -> Snapshot:
-        """What continues a repository. Raises `missing` if nothing does, or with the reason why none is followed; and
-        as `Catalogue.snapshot` does for the artifact.
+        """What continues a repository. Raises `missing` if nothing does, NotFound (CONTINUES-SEVERAL,
+        CONTINUES-DISPUTED) if none is followed, and as `Catalogue.snapshot` does for the artifact.
 
         Args:
             missing: why the name itself has no such revision.
         """
         wanted = is_commit(revision) or (revision == MAIN and missing.code in NO_REPOSITORY)
-        if not self._rule.members or not wanted or missing.code not in (*NO_REPOSITORY, "NO-SUCH-REVISION"):
+        if not self._rule.members or not wanted or missing.code not in CONTINUABLE:
             raise missing
         commits = await self._continued(name)
         followed = self._followed(commits, revision, missing)
@@ -129,21 +131,22 @@ class Continuations:
     def _followed(
         self, commits: Mapping[str, ContinuedCommit], revision: str, missing: NotFound
     ) -> FollowedContinuation | None:
-        """Raises NotFound, with the code of `missing`, where several are corroborated."""
+        """Raises NotFound (CONTINUES-SEVERAL, CONTINUES-DISPUTED) where several are corroborated."""
         asked = [each for each in commits.values() if revision in (MAIN, each.origin.rpartition("@")[2])]
         found = {each.origin: (each, chosen) for each in asked if (chosen := each.corroborated(self._rule))}
         if not found:
             return None
         if len(found) > 1:
             why = f"members continue several of its commits: {', '.join(sorted(found)[:8])}"
-            raise NotFound(missing.what, why=why, hint="ask for one of these commits", code=missing.code) from missing
+            hint = "ask for one of these commits"
+            raise NotFound(missing.what, why=why, hint=hint, code="CONTINUES-SEVERAL") from missing
         ((origin, (commit, chosen)),) = found.items()
         counts = {artifact: len(members) for artifact, members in commit.members.items() if members}
         if len(chosen) > 1:
             rivals = "; ".join(f"sha256:{artifact} by {counts[artifact]}" for artifact in chosen[:8])
             why = f"members name different bytes for {origin}, so none is served under it: {rivals}"
             hint = "compare them, and ask for one by its own name: comity show sha256:…"
-            raise NotFound(missing.what, why=why, hint=hint, code=missing.code) from missing
+            raise NotFound(missing.what, why=why, hint=hint, code="CONTINUES-DISPUTED") from missing
         others = tuple((artifact, count) for artifact, count in counts.items() if artifact != chosen[0])
         return FollowedContinuation(origin, chosen[0], commit.members[chosen[0]], others[:MAX_NAMES])
 

@@ -17,13 +17,13 @@ from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
-from comity.gateway.hub.continuations import Continuations
+from comity.gateway.hub.continuations import CONTINUABLE, Continuations
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.threads import Pools
 from comity.rules.git_ids import tree_ids
 from comity.trust.artifact import Manifest
-from comity.trust.errors import ComityError, Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Unavailable, Untrusted
 from comity.upstream.listed_files import RevisionInfo
 
 ANSWER_TIMEOUT: Final = 8.0
@@ -53,8 +53,28 @@ class ReadThroughRoutes:
         what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet."""
         try:
             return await self._original(name, revision)
-        except NotFound as missing:
-            return await self._continuations.snapshot(name, branch_or_tag(revision), missing)
+        except (NotFound, PolicyNotMet) as refused:
+            missing = await self._missing(name, refused)
+            try:
+                return await self._continuations.snapshot(name, branch_or_tag(revision), missing)
+            except NotFound as error:
+                raise refused if error is missing else error from error
+
+    async def _missing(self, name: str, refused: NotFound | PolicyNotMet) -> NotFound:
+        """What to tell of a name that may be continued: also of one that nodes mirrored, and that is not served. Raises
+        `refused` for a name of a publisher."""
+        if isinstance(refused, NotFound) and refused.code in CONTINUABLE:
+            return refused
+        if await self._is_published(name):
+            raise refused
+        return NotFound(f"{name} is not served here", why=str(refused), code="NO-SUCH-REPOSITORY")
+
+    async def _is_published(self, name: str) -> bool:
+        """Whether a publisher has the name: what nodes only claim to have mirrored does not stand in the way."""
+        try:
+            return not (await self.catalogue.repository(name)).mirrored
+        except NotFound:
+            return False
 
     async def _original(self, name: str, revision: str) -> Snapshot:
         """As `snapshot`, without continuations."""
@@ -97,11 +117,7 @@ class ReadThroughRoutes:
         if imports is None or not imports.enabled or missing.code not in ("NO-SUCH-REPOSITORY", "NO-SUCH-REVISION"):
             raise missing
         if imports.allows(name):
-            try:
-                repository = await self.catalogue.repository(name)
-            except NotFound:
-                return imports
-            if repository.mirrored:
+            if not await self._is_published(name):
                 return imports
             raise missing  # the name belongs to a publisher, so only its versions count
         if missing.code == "NO-SUCH-REVISION":

@@ -11,6 +11,7 @@ from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.continuations import Continuations
 from comity.gateway.hub.judge import PolicyJudge
+from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import Snapshot
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership, OwnNode
@@ -134,7 +135,7 @@ async def test_two_corroborated_artifacts_are_said_and_none_is_served(gateway: G
     gateway.state(artifact, CH.seat, SG.seat)
     gateway.state(other, ES.seat, KR.seat)
     refused = await gateway.refusal()
-    assert refused.code == "NO-SUCH-REPOSITORY" and artifact in refused.why and other in refused.why
+    assert refused.code == "CONTINUES-DISPUTED" and artifact in refused.why and other in refused.why
 
 
 async def test_of_several_continued_commits_a_reader_names_one(gateway: Gateway) -> None:
@@ -142,7 +143,7 @@ async def test_of_several_continued_commits_a_reader_names_one(gateway: Gateway)
     gateway.state(newer, CH.seat, SG.seat)
     gateway.state(older, CH.seat, SG.seat, of=f"hf:org/tiny@{OLDER}")
     refused = await gateway.refusal()
-    assert COMMIT in refused.why and OLDER in refused.why
+    assert refused.code == "CONTINUES-SEVERAL" and COMMIT in refused.why and OLDER in refused.why
     assert (await gateway.asked(OLDER)).artifact == older
     assert (await gateway.asked(COMMIT)).artifact == newer
 
@@ -157,3 +158,22 @@ async def test_what_a_node_fetched_from_the_upstream_corroborates(gateway: Gatew
 async def test_an_artifact_without_a_name_here_is_not_served(gateway: Gateway) -> None:
     gateway.state(sha256(b"unknown"), CH.seat, SG.seat)
     assert await gateway.refusal() is NO_REPOSITORY
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_a_folder_that_one_member_claims_to_be_the_repository_does_not_stand_in_the_way(
+    gateway: Gateway, stored: bool
+) -> None:
+    artifact = gateway.publish()
+    _, _, manifest, _ = release({"model.gguf": b"claimed"})
+    if stored:
+        gateway.store.put(sha256(manifest), manifest)
+    claimed = observation(ES, sha256(manifest), how="carried", size=len(manifest))
+    gateway.say(claimed.line)
+    routes = ReadThroughRoutes(gateway.pools, None, gateway.catalogue, gateway.made)
+    with pytest.raises(ComityError) as refused:
+        await routes.snapshot("org/tiny", COMMIT)
+    assert (refused.value.code == "POLICY-NOT-MET") is stored
+    gateway.state(artifact, CH.seat, SG.seat)
+    for revision in ("main", COMMIT):
+        assert (await routes.snapshot("org/tiny", revision)).artifact == artifact

@@ -14,7 +14,7 @@ from comity.gateway.hub.views import MAIN
 from comity.node.threads import Pools
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
-from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable, Untrusted
+from comity.trust.errors import ComityError, Malformed, NotFound, PolicyNotMet, Refused, Unavailable, Untrusted
 from comity.trust.upstream import Upstream
 
 COMMIT = "1f" * 20
@@ -56,7 +56,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], str] = {}
-        self.missing: NotFound = UNKNOWN
+        self.missing: ComityError = UNKNOWN
         self.owner: Any = None
         self.enabled = self.allowed = True
         self.revisions: dict[str, Any] = {MAIN: SimpleNamespace(upstream=UPSTREAM)}
@@ -276,3 +276,14 @@ async def test_without_imports_what_the_catalogue_lacks_may_be_continued(scene: 
     scene.allowed = False
     assert (await refusal(routes(scene, pools))).code == "UPSTREAM-NOT-ALLOWED"
     assert [code for *_, code in scene.continuations.asked][-1] == "UPSTREAM-NOT-ALLOWED"
+
+
+async def test_a_mirror_that_the_policy_refuses_does_not_stand_in_the_way(scene: Scene, pools: Pools) -> None:
+    """One member claims that a folder is the repository: nobody else has to read that, nor to go without."""
+    scene.missing = PolicyNotMet("hf:org/tiny is not served", why="nobody fetched it", code="POLICY-NOT-MET")
+    made = routes(scene, pools)
+    assert await refusal(made) is scene.missing
+    scene.continuations.found = {("org/tiny", MAIN): "continued"}
+    assert await made.snapshot("org/tiny", MAIN) == "continued"  # type: ignore[comparison-overlap]
+    scene.owner = SimpleNamespace(mirrored=False)
+    assert await refusal(made) is scene.missing, "the name of a publisher is not continued"

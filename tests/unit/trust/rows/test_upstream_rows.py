@@ -5,6 +5,7 @@ requires.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from comity.rules.signing import sign_content
@@ -32,7 +33,7 @@ UNPUBLISHED = replace(GOOD, claims=tuple(line for line in GOOD.claims if line !=
 MONOTONE = ("artifact", "bytes", "signatures", "transparency", "cosigners")
 
 
-def observation(by: Node, artifact: Digest = GOOD.artifact, **more: str) -> Entry:
+def observation(by: Node, artifact: Digest = GOOD.artifact, **more: Any) -> Entry:
     return observed_by(by, artifact, **more)
 
 
