@@ -70,6 +70,7 @@ PRINTED_BY = {
     "audits": "tests/unit/comity_client/test_copies_commands.py",
     "backup": "tests/unit/node/maintenance/test_backup.py",
     "binding": "tests/unit/comity_cli/commands/test_trust.py",
+    "catalogue": "tests/unit/addons/mldcat/commands/test_catalogue_command.py",
     "ceremony": "tests/unit/comity_cli/charter/test_signing.py",
     "charter": "tests/unit/comity_cli/commands/test_found.py",
     "checked-drill-report": "tests/unit/comity_cli/commands/test_continuity_report.py",

@@ -187,7 +187,7 @@ class CatalogueWriter:
             yield {
                 "@id": f"{self._id}#training-data-not-stated",
                 "@type": "dcat:Dataset",
-                "dct:title": NOT_STATED,
+                "dct:title": f"Training data: {NOT_STATED}",
                 "dct:description": "No publication says which data a model was trained on. This is no dataset.",
                 "it6:collectionDate": NOT_STATED,
             }

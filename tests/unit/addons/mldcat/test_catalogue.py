@@ -59,7 +59,7 @@ def test_what_no_publication_says_is_not_stated() -> None:
     found = entries[PAGE_OF_MODEL]
     assert found["dct:created"] == NOT_STATED
     data = entries[found["it6:trainedOn"]["@id"]]
-    assert (data["dct:title"], data["it6:collectionDate"]) == (NOT_STATED, NOT_STATED)
+    assert (data["dct:title"], data["it6:collectionDate"]) == (f"Training data: {NOT_STATED}", NOT_STATED)
     assert entries[f"{BASE}{PATH}#quality-not-stated"]["dqv:value"] == NOT_STATED
     record = graph(replace(MODEL, known_since=0))[f"{PAGE_OF_MODEL}#record"]
     assert record["dct:modified"] == NOT_STATED
