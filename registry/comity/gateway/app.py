@@ -29,7 +29,7 @@ from comity.gateway.http import ConnectionSlots, RequestBounds, on_error
 from comity.gateway.http_listener import listen_http
 from comity.gateway.hub.card import Cards
 from comity.gateway.hub.catalogue import Catalogue, RepositoryList, open_catalogue
-from comity.gateway.hub.continuations import open_continuations
+from comity.gateway.hub.continuations import Continuations
 from comity.gateway.hub.files import BODIES, ColdFiles, FileResponses
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.list_items import ListItems, kept_list
@@ -49,6 +49,7 @@ from comity.node.metrics import Readiness
 from comity.node.policy_file import PolicyFile
 from comity.node.replication.setup import ReplicationTasks
 from comity.node.settings import Gateway
+from comity.rules.continuation import FollowRule
 from comity.trust.errors import ComityError, Malformed, NotFound
 from comity.trust.frozen import frozen
 
@@ -79,8 +80,9 @@ async def reader_parts(
     async with (
         _closed_after(kept),
         open_catalogue(ledger, home.store, pools, membership, judge, home.metrics, kept) as catalogue,
-        open_continuations(home, catalogue) as continuations,
     ):
+        rule = FollowRule(home.config.gateway.continuations)
+        continuations = Continuations(ledger, membership, catalogue, rule)
         read_through = ReadThroughRoutes(pools, imports, catalogue, continuations)
         made = await pools.files(list_items, home, catalogue)
         async with kept_list(made, home.metrics) as items:

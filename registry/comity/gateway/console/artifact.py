@@ -298,7 +298,7 @@ class ArtifactPages:
 
     async def _continued(self, artifact: Digest, repositories: Iterable[str]) -> AsyncIterator[ContinuedView]:
         for repository in repositories:
-            for commit in (await self.catalogue.local_artifacts.continued_commits(repository)).values():
+            for commit in (await self.catalogue.continued_commits(repository)).values():
                 if artifact in commit.members:
                     yield ContinuedView.of(commit, artifact)
 

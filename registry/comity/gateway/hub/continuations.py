@@ -11,16 +11,13 @@ the owner judges the artifact as it does under the artifact's own name.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from comity.gateway.hub.catalogue import Catalogue
-from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.ledger.proven import ProvenPublication
-from comity.node.home import ServedHome
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
 from comity.rules.continuation import ContinuedCommit, FollowRule
@@ -37,7 +34,6 @@ CONTINUABLE: Final = (*NO_REPOSITORY, "NO-SUCH-REVISION")
 """Why a name is not answered, where it may be continued."""
 MAX_NAMES: Final = 16
 """Names of an artifact that are tried until one is served."""
-MAX_KEPT: Final = 4_096
 
 
 @frozen
@@ -65,39 +61,18 @@ class FollowedContinuation:
         return f"{text}; others name other bytes, by number of members: {listed}" if listed else text
 
 
-@contextlib.asynccontextmanager
-async def open_continuations(home: ServedHome, catalogue: Catalogue) -> AsyncIterator[Continuations]:
-    """Open the continuations that a running node or front end follows."""
-    rule = FollowRule(home.config.gateway.continuations)
-    now = Generations(home.ledger, lambda: catalogue.judge.basis).now
-    continuations = Continuations(home.ledger, home.membership, catalogue, rule, now)
-    try:
-        yield continuations
-    finally:
-        await continuations.close()
-
-
 class Continuations:
     """The continuations that this node follows. Not thread-safe: call from the event loop.
 
     Args:
         rule: of the owner; by default none is followed, and nothing is read.
-        now: as `Generations.now`.
     """
 
-    def __init__(
-        self,
-        ledger: AsyncLedger,
-        membership: Membership,
-        catalogue: Catalogue,
-        rule: FollowRule,
-        now: Callable[[], Awaitable[int]],
-    ) -> None:
+    def __init__(self, ledger: AsyncLedger, membership: Membership, catalogue: Catalogue, rule: FollowRule) -> None:
         self._ledger = ledger
         self._membership = membership
         self._catalogue = catalogue
         self._rule = rule
-        self._commits: AnswerCache[str, Mapping[str, ContinuedCommit]] = AnswerCache(now, MAX_KEPT)
 
     async def snapshot(self, name: str, revision: str, missing: NotFound) -> Snapshot:
         """What continues a repository. Raises `missing` if nothing does, NotFound (CONTINUES-SEVERAL,
@@ -109,7 +84,7 @@ class Continuations:
         wanted = is_commit(revision) or (revision == MAIN and missing.code in NO_REPOSITORY)
         if not self._rule.members or not wanted or missing.code not in CONTINUABLE:
             raise missing
-        commits = await self._continued(name)
+        commits = await self._catalogue.continued_commits(f"{UPSTREAM}{name}")
         followed = self._followed(commits, revision, missing)
         if followed is None:
             raise missing
@@ -118,15 +93,6 @@ class Continuations:
         title = f"{snapshot.repository}@{snapshot.label}"
         notices = (("continues", followed.notice(title)), *snapshot.notices)
         return replace(snapshot, repository=repository, commit=commit, notices=notices, continues=followed.header)
-
-    async def close(self) -> None:
-        await self._commits.close()
-
-    async def _continued(self, name: str) -> Mapping[str, ContinuedCommit]:
-        repository = f"{UPSTREAM}{name}"
-        return await self._commits.get(
-            name.lower(), lambda: self._catalogue.local_artifacts.continued_commits(repository)
-        )
 
     def _followed(
         self, commits: Mapping[str, ContinuedCommit], revision: str, missing: NotFound

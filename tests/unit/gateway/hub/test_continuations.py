@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,11 +18,14 @@ from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Pools
-from comity.rules.continuation import Continues, FollowRule
+from comity.rules.continuation import ContinuedCommit, Continues, FollowRule
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
+from comity.trust.statement_kinds import CONTINUES, KNOWN_PREDICATES
+from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
 from support.case import nodes, release
+from support.gateway import looking_at_each_request
 from support.logs import LogKeys
 from support.observations import COMMIT, NAME, observation
 from support.world import NOW, Identity, found, identity
@@ -41,20 +44,16 @@ class Gateway:
 
     def __init__(self, folder: Path) -> None:
         membership = Membership(OwnNode.parse(CH.seat.entry.line, CH.entry.line), found(PEERS))
-        self.store, self.pools, self.generation = FolderStore(folder / "blobs"), Pools(), 0
+        self.store, self.pools = FolderStore(folder / "blobs"), Pools()
         self.ledger = Ledger.open(folder, lambda: NOW)
         self.ledger.logs.create(HOME.origin, HOME.vkey, own=True)
         ledger, judge = AsyncLedger(self.ledger), PolicyJudge(PolicyFile(None), membership, lambda: float(NOW))
         self._kept = KeptInspections(folder / INSPECTIONS_FILE)
         self.catalogue = Catalogue(ledger, self.store, self.pools, membership, judge, Metrics(), self._kept)
-        self.made = Continuations(ledger, membership, self.catalogue, FollowRule(2), self.now)
-        self.off = Continuations(ledger, membership, self.catalogue, FollowRule(), self.now)
+        self.made = Continuations(ledger, membership, self.catalogue, FollowRule(2))
+        self.off = Continuations(ledger, membership, self.catalogue, FollowRule())
         self.say(*(line for each in PEERS for line in (each.seat.entry.line, each.entry.line)))
         self.say(PUBLISHER.entry.line, STRANGER.entry.line)
-
-    async def now(self) -> int:
-        self.generation += 1
-        return self.generation
 
     def say(self, *lines: bytes) -> None:
         self.ledger.logs.append(HOME.vkey, lines)
@@ -79,8 +78,6 @@ class Gateway:
         return raised.value
 
     async def close(self) -> None:
-        await self.made.close()
-        await self.off.close()
         await self.catalogue.close()
         self.pools.close()
         self.ledger.close()
@@ -90,7 +87,8 @@ class Gateway:
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[Gateway]:
     made = Gateway(tmp_path)
-    yield made
+    with looking_at_each_request():
+        yield made
     await made.close()
 
 
@@ -177,3 +175,41 @@ async def test_a_folder_that_one_member_claims_to_be_the_repository_does_not_sta
     gateway.state(artifact, CH.seat, SG.seat)
     for revision in ("main", COMMIT):
         assert (await routes.snapshot("org/tiny", revision)).artifact == artifact
+
+
+async def test_what_a_member_signed_with_a_lost_key_is_not_followed(gateway: Gateway) -> None:
+    gateway.state(gateway.publish(), CH.seat, SG.seat)
+    assert (await gateway.asked()).continues
+    lost = Compromise(SG.seat.signer.public.id, SG.seat.inception.home, 0)
+    said = Advisory(SG.seat.inception.author, SG.seat.id, KEY_COMPROMISE, "critical", "gone", lost)
+    gateway.say(sign_content(said, SG.seat.signer).line)
+    assert await gateway.refusal() is NO_REPOSITORY
+
+
+async def test_what_was_logged_before_this_version_is_found(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node keeps statements of a kind that it does not know, and reads them after an update."""
+    artifact = gateway.publish()
+    with monkeypatch.context() as earlier:
+        earlier.setattr("comity.ledger.intake.KNOWN_PREDICATES", KNOWN_PREDICATES - {CONTINUES})
+        gateway.state(artifact, CH.seat, SG.seat)
+    assert (await gateway.asked()).artifact == artifact
+
+
+async def test_members_are_counted_again_only_after_something_was_said_that_may_change_it(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    count = gateway.catalogue.local_artifacts.continued_commits
+
+    async def counting(repository: str) -> Mapping[str, ContinuedCommit]:
+        asked.append(repository)
+        return await count(repository)
+
+    monkeypatch.setattr(gateway.catalogue.local_artifacts, "continued_commits", counting)
+    gateway.state(gateway.publish(), CH.seat, SG.seat)
+    for _ in range(2):
+        gateway.publish("inst/another@v1", content=b"another")
+        assert (await gateway.asked()).continues.endswith("members=2")
+    assert len(asked) == 1
+    gateway.state((await gateway.asked()).artifact, ES.seat)
+    assert (await gateway.asked()).continues.endswith("members=3")
