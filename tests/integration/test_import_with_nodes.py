@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from comity.content.ingest import ingest
@@ -37,7 +38,11 @@ from support.file_site import file_server
 from support.forked import run_comity
 from support.git_site import Lfs, git_site
 from support.hub_like import Answer, HubLike, hub_like
+from support.image_registry import image_registry, push
 from support.importing import FILES, NAME, WEIGHTS, Importers, importers
+from support.model_scope_site import model_scope_site
+from support.s3 import S3Account
+from support.seaweed import seaweed
 from support.waiting import eventually
 
 pytestmark = pytest.mark.slow
@@ -391,6 +396,40 @@ def test_a_git_repository_is_mirrored_found_pulled_and_checked_again(running: Im
         assert running.check(said.name).state == "same"
         site.commit("tiny", {"config.json": b"[]\n"})
         assert running.check(said.name).state == "changed"
+
+
+def require_mirrored(running: Importers, name: str, endpoint: str, files: dict[str, bytes], token: str = "") -> None:
+    """A node mirrors the files, and finds the upstream unchanged."""
+    socket = str(running.home().socket)
+    said = running.client.import_upstream(name, socket, endpoint=endpoint, token=token).observed
+    assert (said.matched.sha256, said.unchecked) == (len(files), ("author", "tls"))
+    with TemporaryDirectory() as folder:
+        pulled = eventually(lambda: running.client.pull(said.name, to=Path(folder) / "pulled"))
+        assert {path: (pulled.folder / path).read_bytes() for path in files} == files
+    assert running.client.check_upstream(said.name, socket, token=token).state == "same"
+
+
+SMALL = {"config.json": b"{}\n", "sub/weights.bin": WEIGHTS}
+
+
+def test_an_image_of_a_registry_is_mirrored_by_a_node(running: Importers, tmp_path: Path) -> None:
+    with image_registry(tmp_path) as registry:
+        push(registry, "lab/tiny", "v1", SMALL)
+        require_mirrored(running, "oci:127.0.0.1/tiny@v1", f"{registry}/lab", SMALL)
+
+
+def test_a_prefix_of_a_bucket_is_mirrored_by_a_node(running: Importers, tmp_path: Path) -> None:
+    with seaweed(tmp_path) as service:
+        client = S3Account.open(service.endpoint, service.user, tmp_path, "pub").client()
+        for path, data in SMALL.items():
+            client.put_object(Bucket="pub", Key=f"tiny/{path}", Body=data, ChecksumAlgorithm="SHA256")
+        token = f"{service.user.access_key}:{service.user.secret_key}"
+        require_mirrored(running, "s3:127.0.0.1/tiny", f"{service.endpoint}/pub", SMALL, token)
+
+
+def test_a_repository_of_modelscope_is_mirrored_by_a_node(running: Importers, tmp_path: Path) -> None:
+    with model_scope_site(tmp_path / "site", SMALL) as server:
+        require_mirrored(running, "ms:org/tiny", server.url, SMALL)
 
 
 def test_a_queued_import_is_shown_logged_and_cancelled(running: Importers, hub: HubLike) -> None:

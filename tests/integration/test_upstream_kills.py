@@ -14,6 +14,7 @@ import pytest
 from support.file_site import file_server
 from support.git_site import Lfs, git_site
 from support.image_registry import image_registry, push
+from support.model_scope_site import model_scope_site
 from support.s3 import S3Account
 from support.seaweed import seaweed
 
@@ -60,6 +61,11 @@ def test_a_prefix_of_a_bucket(tmp_path: Path) -> None:
             client.put_object(Bucket="pub", Key=f"tiny/{path}", Body=data)
         token = f"{service.user.access_key}:{service.user.secret_key}"
         require_equal_after_kills(f"{service.endpoint}/pub", "s3:127.0.0.1/tiny", tmp_path / "work", token)
+
+
+def test_a_repository_of_modelscope(tmp_path: Path) -> None:
+    with model_scope_site(tmp_path / "site", FILES) as server:
+        require_equal_after_kills(server.url, "ms:org/tiny", tmp_path / "work")
 
 
 def test_an_image_in_a_registry(tmp_path: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from comity.trust.errors import ComityError, Malformed, NotFound
@@ -15,7 +12,7 @@ from comity.upstream.guarded import AllowedHosts
 from comity.upstream.listed_files import UpstreamRequest
 from comity.upstream.mirror import MirrorOrder, default_endpoint, fetch_repository, list_repository, pin_revision
 from comity.upstream.model_scope import parse_files
-from support.file_site import file_server
+from support.model_scope_site import answer, item, model_scope_site
 
 FILES = {"config.json": b"{}\n", "sub/weights bin": bytes(range(256)) * 400}
 WANTED = UpstreamRequest.parse("ms:org/tiny")
@@ -29,31 +26,9 @@ class Silent:
         pass
 
 
-def item(path: str, data: bytes, **more: Any) -> dict[str, Any]:
-    return {"Path": path, "Type": "blob", "Size": len(data), "Sha256": hashlib.sha256(data).hexdigest(), **more}
-
-
-def answer(*items: Any) -> bytes:
-    return json.dumps({"Code": 200, "Success": True, "Data": {"Files": items}}).encode()
-
-
 def test_a_repository_is_mirrored_and_a_replaced_file_is_another_commit(tmp_path: Path) -> None:
     site = tmp_path / "site"
-    for path, data in FILES.items():
-        (site / path).parent.mkdir(parents=True, exist_ok=True)
-        (site / path).write_bytes(data)
-    folder = {"Path": "sub", "Type": "tree", "Size": 0}
-    (site / "files").write_bytes(answer(folder, *(item(path, data) for path, data in FILES.items())))
-    start = "/api/v1/models/org/tiny/repo"
-    with file_server(site) as server:
-
-        def route(target: str) -> str:
-            head, _, path = target.partition("?Revision=master&FilePath=")
-            return (
-                path if head == start else {f"{start}/files?Revision=master&Recursive=True": "files"}.get(target, "-")
-            )
-
-        server.route = route
+    with model_scope_site(site, FILES) as server:
         order = MirrorOrder(WANTED, AllowedHosts.to(server.url), timeouts=Timeouts(first_delay=0.01))
         pinned = pin_revision(order, Silent())
         (tmp_path / "work").mkdir()
