@@ -60,6 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TMPDIR"] = tempfile.tempdir = folder_of_the_run(above)
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Of `-n auto`: two workers a core, because tests of nodes wait for about a third of their time; at most sixteen,
+    because each of them collects all tests, which takes it ten seconds and half a gigabyte."""
+    return min(2 * len(os.sched_getaffinity(0)), 16)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Modules that have slow tests alone are not imported for the fast ones, unless the command names the module; what
     needs an add-on is not imported where there are none."""
