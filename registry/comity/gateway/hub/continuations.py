@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from comity.gateway.hub.catalogue import Catalogue
-from comity.gateway.hub.views import MAIN, Snapshot
+from comity.gateway.hub.views import MAIN, ServedContinuation, Snapshot
 from comity.ledger.proven import ProvenPublication
 from comity.node.members import Membership
 from comity.node.threads import AsyncLedger
@@ -92,7 +92,8 @@ class Continuations:
         repository, _, commit = followed.origin.removeprefix(UPSTREAM).partition("@")
         title = f"{snapshot.repository}@{snapshot.label}"
         notices = (("continues", followed.notice(title)), *snapshot.notices)
-        return replace(snapshot, repository=repository, commit=commit, notices=notices, continues=followed.header)
+        continues = ServedContinuation(followed.header, snapshot.repository)
+        return replace(snapshot, repository=repository, commit=commit, notices=notices, continues=continues)
 
     def _followed(
         self, commits: Mapping[str, ContinuedCommit], revision: str, missing: NotFound

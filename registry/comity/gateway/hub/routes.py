@@ -203,7 +203,7 @@ class HubRoutes:
         redirect = await self._redirect(request, address)
         if redirect is not None:
             return redirect
-        snapshot = await self._snapshot(address)
+        snapshot = await self._snapshot(request, address)
         entry = snapshot.manifest.by_path.get(address.path)
         try:
             if entry is None:
@@ -228,18 +228,21 @@ class HubRoutes:
             return await self._read_through.canonical_name(name, address.revision)
         return await self._read_through.catalogue.canonical_name(name)
 
-    async def _snapshot(self, address: HubAddress) -> Snapshot:
+    async def _snapshot(self, request: Request, address: HubAddress) -> Snapshot:
         """Only models are mirrored on demand: other kinds are other repositories at the upstream. Raises NotFound
-        (OTHER-KIND)."""
+        (OTHER-KIND), and Refused as `GatewayAccess.require` does where another name leads to what the reader may not
+        read."""
         find = self._read_through.snapshot if address.model else self._read_through.catalogue.snapshot
         snapshot = await find(address.repository, address.revision)
+        if snapshot.continues:
+            await self._access.require(request, snapshot.continues.repository)
         if address.hub_type:
             require_hub_type(snapshot.repository, snapshot.kind, address.hub_type)
         return snapshot
 
     async def _model(self, request: Request, address: HubAddress) -> Response:
         blobs = views.read_bool(request.query_params.get("blobs"))
-        snapshot = await self._snapshot(address)
+        snapshot = await self._snapshot(request, address)
         card = await self._items.cards.card(snapshot.artifact, snapshot.manifest)
         facts = await self._read_through.catalogue.facts.of(snapshot.artifact, snapshot.manifest)
 
@@ -249,7 +252,7 @@ class HubRoutes:
         return await self._json(request, snapshot, view)
 
     async def _tree(self, request: Request, address: HubAddress) -> Response:
-        snapshot = await self._snapshot(address)
+        snapshot = await self._snapshot(request, address)
         query = request.query_params
         limit = views.read_integer(query.get("limit"), views.TREE_PAGE, views.TREE_PAGE)
         recursive, expand = views.read_bool(query.get("recursive")), views.read_bool(query.get("expand"))
@@ -266,12 +269,12 @@ class HubRoutes:
         return response
 
     async def _paths_info(self, request: Request, address: HubAddress) -> Response:
-        snapshot = await self._snapshot(address)
+        snapshot = await self._snapshot(request, address)
         paths, expand = _form(request.headers.get("content-type", ""), await read_body(request, MAX_FORM))
         return await self._json(request, snapshot, lambda: views.paths_info_view(snapshot, paths, expand=expand))
 
     async def _commits(self, request: Request, address: HubAddress) -> Response:
-        snapshot = await self._snapshot(address)
+        snapshot = await self._snapshot(request, address)
         commits = views.commits_view(snapshot)
         response = await self._json(request, snapshot, lambda: commits)
         response.headers["X-Total-Count"] = str(len(commits))
@@ -315,7 +318,7 @@ def _with_notices(response: Response, snapshot: Snapshot) -> Response:
     """Add the headers of every response about an artifact: its commit and notices."""
     response.headers["X-Repo-Commit"] = snapshot.commit
     if snapshot.continues:
-        response.headers["X-Comity-Continues"] = snapshot.continues
+        response.headers["X-Comity-Continues"] = snapshot.continues.header
     for topic, text in snapshot.notices:
         words = (
             clean(f"{topic} {snapshot.repository}; {snapshot.repository}: {text}", MAX_NOTICE)

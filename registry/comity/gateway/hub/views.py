@@ -126,14 +126,23 @@ Claim: TypeAlias = Published | Observed | ReadThroughImport
 
 
 @frozen
+class ServedContinuation:
+    """For which commit of an upstream an artifact is served, and by whose word, as a header; and the repository of its
+    own name, which the reader must be allowed to read."""
+
+    header: str
+    repository: str
+
+
+@frozen
 class Snapshot:
     """An artifact under a name that may be served.
 
     `claim` is the statement by which it is served, or the import that will make one; `label` is the version in it,
     `author` its author. `trees` are the git tree ids of its folders. `subjects` are those whose statements decided that
     it is served (`StatementChanges`). `known_since`: when this node had verified the first statement that names the
-    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does. `kind` is what its publisher states. `continues`: which
-    commit of an upstream it is served for, and by whose word, as a header; empty under its own name.
+    artifact, in POSIX seconds (`ProvenTimes`); 0 if none does. `kind` is what its publisher states. `continues`: that
+    it is served for a commit of an upstream; None under its own name.
     """
 
     repository: str
@@ -149,7 +158,7 @@ class Snapshot:
     subjects: frozenset[str] = frozenset()
     known_since: int = 0
     kind: str = MODEL
-    continues: str = ""
+    continues: ServedContinuation | None = None
 
     @property
     def date(self) -> str:

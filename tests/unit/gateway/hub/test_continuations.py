@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from comity.content.blobs import FolderStore
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
+from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.continuations import Continuations
 from comity.gateway.hub.judge import PolicyJudge
 from comity.gateway.hub.read_through import ReadThroughRoutes
-from comity.gateway.hub.views import Snapshot
+from comity.gateway.hub.routes import HubRoutes
+from comity.gateway.hub.views import ServedContinuation, Snapshot
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.policy_file import PolicyFile
+from comity.node.settings import Gateway as Settings
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.continuation import ContinuedCommit, Continues, FollowRule
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import ComityError, NotFound
+from comity.trust.errors import ComityError, NotFound, Refused
 from comity.trust.statement_kinds import CONTINUES, KNOWN_PREDICATES
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
+from starlette.requests import Request
 from support.case import nodes, release
 from support.gateway import looking_at_each_request
 from support.logs import LogKeys
@@ -72,6 +78,11 @@ class Gateway:
     ) -> Snapshot:
         return await self.made.snapshot(name, revision, missing)
 
+    async def asked_header(self) -> str:
+        continues = (await self.asked()).continues
+        assert continues is not None
+        return continues.header
+
     async def refusal(self, revision: str = "main", missing: NotFound = NO_REPOSITORY) -> ComityError:
         with pytest.raises(ComityError) as raised:
             await self.asked(revision, missing)
@@ -100,7 +111,8 @@ async def test_what_two_members_name_is_served_under_the_asked_name_and_commit(g
     for revision, missing in (("main", NO_REPOSITORY), (COMMIT, NO_REPOSITORY), (COMMIT, NO_REVISION)):
         snapshot = await gateway.asked(revision, missing)
         assert (snapshot.repository, snapshot.commit, snapshot.artifact) == ("org/tiny", COMMIT, artifact)
-        assert snapshot.continues == f"{NAME}; artifact=sha256:{artifact}; members=2"
+        header = f"{NAME}; artifact=sha256:{artifact}; members=2"
+        assert snapshot.continues == ServedContinuation(header, "inst/kept")
     topic, text = snapshot.notices[0]
     assert topic == "continues" and "inst/kept@v1, which 2 members say" in text
     assert (await gateway.asked("main", NOT_ALLOWED, "Org/TINY")).repository == "org/tiny"
@@ -209,7 +221,28 @@ async def test_members_are_counted_again_only_after_something_was_said_that_may_
     gateway.state(gateway.publish(), CH.seat, SG.seat)
     for _ in range(2):
         gateway.publish("inst/another@v1", content=b"another")
-        assert (await gateway.asked()).continues.endswith("members=2")
+        assert (await gateway.asked_header()).endswith("members=2")
     assert len(asked) == 1
     gateway.state((await gateway.asked()).artifact, ES.seat)
-    assert (await gateway.asked()).continues.endswith("members=3")
+    assert (await gateway.asked_header()).endswith("members=3")
+
+
+async def test_another_name_leads_no_reader_to_what_its_token_does_not_cover(gateway: Gateway) -> None:
+    gateway.state(gateway.publish(), CH.seat, SG.seat)
+    asked = list[str]()
+
+    async def require(request: Request, repository: str) -> None:
+        asked.append(repository)
+        if repository == "inst/kept":
+            raise Refused("the token does not cover this repository", code="TOKEN-SCOPE")
+
+    access: Any = SimpleNamespace(require=require, for_readers_of=GatewayAccess.for_readers_of)
+    others: Any = None
+    routes = ReadThroughRoutes(gateway.pools, None, gateway.catalogue, gateway.made)
+    listed: Any = SimpleNamespace(ledger=None)
+    hub = HubRoutes(Settings(url="http://a"), gateway.pools, listed, others, routes, access, others)
+    path = f"/api/models/org/tiny/revision/{COMMIT}"
+    request = Request({"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""})
+    with pytest.raises(Refused):
+        await hub.repository_view(request)
+    assert asked[-1] == "inst/kept"

@@ -183,7 +183,7 @@ async def test_views_of_large_artifacts_do_not_take_every_thread(
     monkeypatch.setattr(pools, "hashing", hashing)
     hub = hub_of(listed(Names()), Items(0), pools)
     snapshot: Any = SimpleNamespace(
-        manifest=SimpleNamespace(files=[None] * files), commit="c" * 40, notices=(), continues=""
+        manifest=SimpleNamespace(files=[None] * files), commit="c" * 40, notices=(), continues=None
     )
     views = [asyncio.create_task(hub._json(asking(""), snapshot, list)) for _ in range(20)]
     for _ in range(10):
