@@ -159,16 +159,24 @@ class ImportQueue:
         self._queued: dict[str, QueuedImport] = {}
         self._running: dict[str, _QueuedRun] = {}
         self._writing = asyncio.Lock()
+        self._closed: Malformed | None = None
+        """Why the file cannot be read."""
 
     async def load(self) -> None:
-        """Read what was queued before. Raises Malformed (IMPORT-QUEUE-FILE), Unavailable (DISK)."""
+        """Read what was queued before. A file that cannot be read stays as it is, and the queue is closed: the node has
+        more to do than these imports. Raises Unavailable (DISK)."""
         try:
             found = await self._pools.files(lambda: parse_queue(read_bounded(self._file, MAX_FILE)))
         except NotFound:
             return
         except Malformed as error:
-            what, hint = f"{self._file} cannot be read", "move the file away, and queue its imports again"
-            raise Malformed(what, why=str(error), hint=hint, code="IMPORT-QUEUE-FILE") from error
+            what, hint = (
+                f"{self._file} cannot be read",
+                "move the file away, start the node again, and queue its imports",
+            )
+            self._closed = Malformed(what, why=str(error), hint=hint, code="IMPORT-QUEUE-FILE")
+            _log.error("queued imports are not tried", why=str(self._closed), code=self._closed.code)
+            return
         self._queued = {item.name: item for item in found}
 
     def begin(self, supervisor: Supervisor) -> None:
@@ -186,13 +194,15 @@ class ImportQueue:
         return await self._importer.check(name, token)
 
     async def queued(self) -> AsyncGenerator[QueuedImport, None]:
-        """Every queued import, as it is now."""
+        """Every queued import, as it is now. Raises Malformed (IMPORT-QUEUE-FILE)."""
+        self._require_open()
         for item in tuple(self._queued.values()):
             yield self._as_now(item)
 
     async def decide(self, name: str, endpoint: str = "", hosts: tuple[str, ...] = (), *, keep: bool = False) -> None:
         """Queue an import, or try a queued one again at once; end it unless `keep`. Raises Malformed (BAD-NAME,
-        BAD-ENDPOINT), NotFound (NOT-QUEUED), OutOfSpace (IMPORT-QUEUE)."""
+        BAD-ENDPOINT, IMPORT-QUEUE-FILE), NotFound (NOT-QUEUED), OutOfSpace (IMPORT-QUEUE)."""
+        self._require_open()
         wanted = UpstreamRequest.parse(name)
         key, now = str(wanted), int(self._clock())
         allowed = AllowedHosts.to(endpoint or mirror.default_endpoint(wanted), hosts)
@@ -227,12 +237,19 @@ class ImportQueue:
                 await self._keep({**self._queued, item.name: after})
 
     def warnings(self) -> Iterator[str]:
-        """A sentence for each queued import that is refused or whose last try failed."""
+        """A sentence for each queued import that is refused or whose last try failed, or why none is tried."""
+        if self._closed is not None:
+            yield f"queued imports are not tried: {self._closed}"
         for item in self._queued.values():
             if item.state == REFUSED:
                 yield f"the queued import of {item.name} is refused: {item.why}"
             elif item.why:
                 yield f"the queued import of {item.name} waits for its next try: {item.why}"
+
+    def _require_open(self) -> None:
+        """Raises Malformed (IMPORT-QUEUE-FILE)."""
+        if self._closed is not None:
+            raise self._closed
 
     def _as_now(self, item: QueuedImport) -> QueuedImport:
         run = self._running.get(item.name)

@@ -217,11 +217,17 @@ async def test_an_order_that_could_not_be_read_again_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"schema":"comity/import-queue/v1","imports":[{}]}'])
-async def test_a_file_of_another_form_is_refused(node: Node, data: bytes) -> None:
+async def test_a_file_of_another_form_closes_the_queue_and_stays(node: Node, data: bytes) -> None:
     node.file.write_bytes(data)
-    with pytest.raises(Malformed) as caught:
-        await node.queue.load()
-    assert caught.value.code == "IMPORT-QUEUE-FILE"
+    await node.queue.load()
+    for keep in (True, False):
+        with pytest.raises(Malformed) as caught:
+            await node.queue.decide(NAME, keep=keep)
+        assert caught.value.code == "IMPORT-QUEUE-FILE"
+    with pytest.raises(Malformed):
+        _ = [item async for item in node.queue.queued()]
+    assert any("queued imports are not tried" in warning for warning in node.queue.warnings())
+    assert node.file.read_bytes() == data
 
 
 def test_two_imports_of_one_name_are_refused_and_one_in_progress_waits_again() -> None:
