@@ -251,6 +251,9 @@ policy = ""
 # Artifacts that are not stored here: "off" refuses them; "peers" fetches known ones from peers while the reader waits,
 # and stores them; "upstream" also imports unknown ones from their Hub, as far as [upstream] allows.
 cold = "off"
+# How many members, of two jurisdictions, must say which artifact a lost name was, before it is answered with that one;
+# at least 2. 0: no lost name is answered.
+continuations = 0
 # Requests per second of one address.
 calls_per_second = 500.0
 # Files for pages of the console: the laws of publishers who are no members, as for `comity descent --laws`, and prices,
