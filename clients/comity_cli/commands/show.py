@@ -129,9 +129,8 @@ class ContinuedItem:
     @classmethod
     def of(cls, commit: ContinuedCommit, artifact: Digest) -> ContinuedItem:
         named = {each: tuple(member.id for member in members) for each, members in commit.members.items()}
-        others = sum(said.artifact == artifact and said.member is None for said in commit.said)
         rivals = (OtherBytesItem(each, ids) for each, ids in named.items() if ids and each != artifact)
-        return cls(commit.origin, named[artifact], others, tuple(rivals))
+        return cls(commit.origin, named[artifact], commit.claimed_by_others(artifact), tuple(rivals))
 
 
 @document("artifact")
@@ -323,7 +322,7 @@ def _show_continued(out: Output, info: ArtifactInfo) -> None:
 
     for commit in info.continued:
         members = commit.members[info.artifact]
-        others = sum(said.artifact == info.artifact and said.member is None for said in commit.said)
+        others = commit.claimed_by_others(info.artifact)
         who = f"{plural(len(members), 'member')}: {member_names(members)}" if members else "no member"
         more = f", and {others} who count for no member" if others else ""
         out.fact("continues", f"{commit.origin}, claimed by {who}{more}")

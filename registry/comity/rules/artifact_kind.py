@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Final
 
+from comity.rules.corrections import MAX_NUMBER, newest, next_number
 from comity.trust.claims import ParsedClaims
 from comity.trust.codec import JsonNumber, JsonRead
 from comity.trust.content import ById, Content, SubjectDigest
@@ -53,8 +54,6 @@ HUB_DATASETS: Final = "dataset"
 _DATASETS: Final = frozenset({DATASET, EMBEDDING_STORE, EVALUATION_SET})
 """Kinds that a Hub has as datasets: data that programs read, and no weights or rules for one model."""
 MAX_KIND: Final = 40
-MAX_NUMBER: Final = 15
-"""A publisher corrects the kind of an artifact so many times."""
 _WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
 
 
@@ -137,17 +136,13 @@ def stated_by(entries: Iterable[Entry], publisher: Digest, artifact: Digest) -> 
 
 def newest_kind(stated: Iterable[KindStated]) -> KindStated | None:
     """The statement that counts, of those of one publisher about one artifact; None if none does."""
-    by_number: dict[int, dict[str, KindStated]] = {}
-    for each in stated:
-        by_number.setdefault(each.number, {})[each.kind] = each
-    newest = by_number[max(by_number)] if by_number else {}
-    return next(iter(newest.values())) if len(newest) == 1 else None
+    return newest(stated, lambda each: each.kind)
 
 
 def kind_of(stated: Iterable[KindStated]) -> str:
     """The kind of an artifact, of which its publisher states this."""
-    newest = newest_kind(stated)
-    return newest.kind if newest else MODEL
+    counts = newest_kind(stated)
+    return counts.kind if counts else MODEL
 
 
 def claimed_kind(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> str:
@@ -166,7 +161,7 @@ def next_statement(stated: Iterable[KindStated], wanted: KindStated) -> KindStat
     said = tuple(stated)
     if kind_of(said) == wanted.kind:
         return None
-    number = max((each.number for each in said), default=-1) + 1
+    number = next_number(said)
     if number > MAX_NUMBER:
         why = f"its kind was stated {number} times"
         hint = "publish it under a new version, with another file"

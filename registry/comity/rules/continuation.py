@@ -23,9 +23,11 @@ rotation, and lost ones only from before their loss. Source: protocol, section 5
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from typing import Annotated, ClassVar, Final
 
+from comity.rules.corrections import MAX_NUMBER, newest, next_number
 from comity.trust.authorship import judge_author
 from comity.trust.charter.document import Member
 from comity.trust.claims import KnownAuthor, KnownAuthors
@@ -43,8 +45,6 @@ from comity.trust.upstream import Observed, is_commit
 
 MAX_REPOSITORIES: Final = 4
 """Repositories that one artifact is said to continue and of which readers are told who says what."""
-MAX_NUMBER: Final = 15
-"""An author corrects what it says about one commit so many times."""
 JURISDICTIONS: Final = 2
 """In which the members are, at least, whose claim a gateway follows."""
 LEAST_FOLLOWED: Final = 2
@@ -137,27 +137,25 @@ class FollowRule:
 
 @frozen
 class ContinuedCommit:
-    """Who says which bytes a commit had: at least one `continues`, and the observations of the same commit."""
+    """Who says which bytes a commit had: at least one `continues`, and the observations of the same commit.
+
+    `members`: by artifact, the members that count for it, each once.
+    """
 
     said: tuple[Corroboration, ...]
+    members: Mapping[Digest, tuple[Member, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "members", _counted(self.said))
 
     @property
     def origin(self) -> str:
         """`hf:org/name@6c12…`; of several spellings that members used the first one in the alphabet."""
         return min((each.origin for each in self.said if each.member), default=self.said[0].origin)
 
-    @property
-    def members(self) -> Mapping[Digest, tuple[Member, ...]]:
-        """By artifact, the members that count for it, each once."""
-        named: dict[Digest, set[Digest]] = {}
-        for each in self.said:
-            if each.member is not None:
-                named.setdefault(each.member.lineage, set()).add(each.artifact)
-        found: dict[Digest, dict[Digest, Member]] = {each.artifact: {} for each in self.said}
-        for each in self.said:
-            if each.member is not None and len(named[each.member.lineage]) == 1:
-                found[each.artifact].setdefault(each.member.lineage, each.member)
-        return {artifact: tuple(members.values()) for artifact, members in found.items()}
+    def claimed_by_others(self, artifact: Digest) -> int:
+        """How many say it of an artifact who count for no member."""
+        return sum(said.artifact == artifact and said.member is None for said in self.said)
 
     def corroborated(self, rule: FollowRule) -> tuple[Digest, ...]:
         """The artifacts that enough members name. One is followed if it is the only one."""
@@ -173,6 +171,19 @@ def continued_repositories(entries: Iterable[Entry], artifact: Digest, policy: P
     return tuple(dict.fromkeys(each.repository.lower() for each in ordered))[:MAX_REPOSITORIES]
 
 
+def _counted(said: Sequence[Corroboration]) -> Mapping[Digest, tuple[Member, ...]]:
+    """By artifact, its members; a member that names two artifacts counts for neither."""
+    by_member = [(each.member, each.artifact) for each in said if each.member is not None]
+    named: dict[Digest, set[Digest]] = {}
+    for member, artifact in by_member:
+        named.setdefault(member.lineage, set()).add(artifact)
+    found: dict[Digest, dict[Digest, Member]] = {each.artifact: {} for each in said}
+    for member, artifact in by_member:
+        if len(named[member.lineage]) == 1:
+            found[artifact].setdefault(member.lineage, member)
+    return {artifact: tuple(members.values()) for artifact, members in found.items()}
+
+
 def stated_by(entries: Iterable[Entry], author: Digest, origin: str) -> tuple[Continues, ...]:
     """What an author states of a commit, among these statements; those that cannot be read do not count. That their
     author signed them is the caller's to prove."""
@@ -184,11 +195,8 @@ def stated_by(entries: Iterable[Entry], author: Digest, origin: str) -> tuple[Co
 
 def newest_statement(stated: Iterable[Continues]) -> Continues | None:
     """The statement that counts, of those of one author about one commit; None if none does, or it was withdrawn."""
-    by_number: dict[int, dict[tuple[Digest, bool], Continues]] = {}
-    for each in stated:
-        by_number.setdefault(each.number, {})[each.artifact, each.withdrawn] = each
-    newest = tuple(by_number[max(by_number)].values()) if by_number else ()
-    return newest[0] if len(newest) == 1 and not newest[0].withdrawn else None
+    counts = newest(stated, lambda each: (each.artifact, each.withdrawn))
+    return counts if counts is not None and not counts.withdrawn else None
 
 
 def next_statement(stated: Iterable[Continues], wanted: Continues) -> Continues | None:
@@ -202,7 +210,7 @@ def next_statement(stated: Iterable[Continues], wanted: Continues) -> Continues 
     counts = newest_statement(said)
     if counts is None if wanted.withdrawn else counts is not None and counts.artifact == wanted.artifact:
         return None
-    number = max((each.number for each in said), default=-1) + 1
+    number = next_number(said)
     if number > MAX_NUMBER:
         why = f"this author said {number} times which bytes it had"
         raise Malformed(f"{wanted.of} keeps what was said last", why=why, code="CONTINUES-CORRECTIONS")
@@ -233,8 +241,8 @@ def _stated(authors: KnownAuthors, given: KeyCircumstances) -> Iterator[Corrobor
             known[author.id] = author
             by.setdefault((author.id, said.of.lower()), []).append(said)
     for (author_id, _), stated in by.items():
-        if (newest := newest_statement(stated)) is not None:
-            yield Corroboration(newest.of, newest.artifact, known[author_id], observed=False)
+        if (counts := newest_statement(stated)) is not None:
+            yield Corroboration(counts.of, counts.artifact, known[author_id], observed=False)
 
 
 def _refused(entry: Entry, said: Continues, authors: KnownAuthors, given: KeyCircumstances) -> str:

@@ -14,7 +14,6 @@ from comity.rules.artifact_kind import (
     HUB_DATASETS,
     HUB_MODELS,
     MAX_KIND,
-    MAX_NUMBER,
     MODEL,
     PROMPT,
     Bases,
@@ -30,6 +29,7 @@ from comity.rules.artifact_kind import (
     require_hub_type,
     stated_by,
 )
+from comity.rules.corrections import MAX_NUMBER
 from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256

@@ -9,7 +9,6 @@ import pytest
 from comity.rules.collected import CollectedEvidence
 from comity.rules.collector import MAX_CONTINUED, Collector, Question
 from comity.rules.continuation import (
-    MAX_NUMBER,
     MAX_REPOSITORIES,
     ContinuedCommit,
     Continues,
@@ -22,6 +21,7 @@ from comity.rules.continuation import (
     stated_by,
     upstream_key,
 )
+from comity.rules.corrections import MAX_NUMBER
 from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
