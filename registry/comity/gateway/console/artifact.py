@@ -28,7 +28,7 @@ from comity.rules.artifact_kind import ARTIFACT_KINDS, HUB_DATASETS, hub_types
 from comity.rules.audit import DAY
 from comity.rules.continuation import ContinuedCommit, continued_repositories
 from comity.rules.copy_counts import NOT_COUNTED, STATES, CopyPolicy
-from comity.trust.claims import member_label, read_claims, verify_vouches
+from comity.trust.claims import read_claims, verify_vouches
 from comity.trust.copies import HoldWithdrawn
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import ComityError
@@ -37,6 +37,7 @@ from comity.trust.frozen import frozen
 from comity.trust.lineage import LineageGraph, lineage_of
 from comity.trust.places import Reach, count_reaches
 from comity.trust.resolution import Candidate
+from comity.trust.rows.findings import member_names
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import HOLD_PREDICATES, HOLD_WITHDRAWN
 from comity.trust.statements import Published
@@ -138,7 +139,7 @@ class ContinuedView:
     def of(cls, commit: ContinuedCommit, artifact: Digest) -> ContinuedView:
         named = commit.members
         others = any(members for other, members in named.items() if other != artifact)
-        return cls(commit.origin, ", ".join(map(member_label, named[artifact])), others)
+        return cls(commit.origin, member_names(named[artifact]), others)
 
 
 @frozen
@@ -298,7 +299,7 @@ class ArtifactPages:
 
     async def _continued(self, artifact: Digest, repositories: Iterable[str]) -> AsyncIterator[ContinuedView]:
         for repository in repositories:
-            for commit in (await self.catalogue.continued_commits(repository)).values():
+            for commit in (await self.catalogue.continued.of(repository)).values():
                 if artifact in commit.members:
                     yield ContinuedView.of(commit, artifact)
 

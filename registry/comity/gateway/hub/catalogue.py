@@ -27,6 +27,7 @@ from comity.content.blobs import BlobStore
 from comity.content.gateway_tokens import ALL_REPOSITORIES
 from comity.content.inspections import KeptInspections
 from comity.gateway.http import ConnectionSlots
+from comity.gateway.hub.continued_commits import ContinuedCommits
 from comity.gateway.hub.judge import (
     AnswerCache,
     Generations,
@@ -35,15 +36,7 @@ from comity.gateway.hub.judge import (
     StatementChanges,
     changed_name,
 )
-from comity.gateway.hub.mirrored import (
-    MAX_CONTINUED,
-    MAX_FILES,
-    LocalArtifacts,
-    MirroredRepositories,
-    continued_subjects,
-    continued_weight,
-    snapshot_weight,
-)
+from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
 from comity.gateway.hub.model_facts import KnownFacts
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.ledger.intake import fold_name
@@ -57,7 +50,6 @@ from comity.node.services.log import LogServicer
 from comity.node.services.selections import first_claimants
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.artifact_kind import MODEL, kind_of
-from comity.rules.continuation import ContinuedCommit
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, proven_advisories, read_claims
@@ -200,6 +192,7 @@ class Catalogue:
     Attributes:
         judge: decides what is served.
         local_artifacts: local evidence and manifests.
+        continued: who says which bytes the commits of upstreams had.
         facts: what files say about a model.
     """
 
@@ -241,9 +234,7 @@ class Catalogue:
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
             now, MAX_FILES, snapshot_weight, changes, self._subjects_of
         )
-        self._continued: AnswerCache[str, Mapping[str, ContinuedCommit]] = AnswerCache(
-            now, MAX_CONTINUED, continued_weight, changes, continued_subjects
-        )
+        self.continued = ContinuedCommits(self.local_artifacts, now, changes)
         self._commits: dict[Digest, str] = {}
         self.facts = KnownFacts(store, pools)
 
@@ -335,11 +326,6 @@ class Catalogue:
             found += (await self.repository(name)).versions
         return found
 
-    async def continued_commits(self, repository: str) -> Mapping[str, ContinuedCommit]:
-        """As `LocalArtifacts.continued_commits`, which are kept until somebody says something that may change them."""
-        work = functools.partial(self.local_artifacts.continued_commits, repository)
-        return await self._continued.get(repository.lower(), work)
-
     async def commit(self, candidate: Candidate) -> str | None:
         """Return the commit id of a version; None if its manifest is missing or corrupt."""
         if candidate.artifact not in self._commits:
@@ -353,7 +339,7 @@ class Catalogue:
         await self._repositories.close()
         await self._proven.close()
         await self._snapshots.close()
-        await self._continued.close()
+        await self.continued.close()
         await self._mirrors.close()
 
     async def _find(self, name: str) -> Repository:

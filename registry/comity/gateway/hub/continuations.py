@@ -26,6 +26,7 @@ from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
+from comity.trust.rows.findings import member_names
 from comity.trust.statement_kinds import PUBLISHED
 from comity.trust.upstream import is_commit
 
@@ -53,10 +54,8 @@ class FollowedContinuation:
 
     def notice(self, title: str) -> str:
         """Sentence for readers. `title`: the artifact's own name."""
-        names = ", ".join(f"{member.name} ({member.jurisdiction})" for member in self.members[:8])
-        text = (
-            f"served is {title}, which {len(self.members)} members say {self.origin} was: {names}; no upstream says so"
-        )
+        said = f"{len(self.members)} members say {self.origin} was: {member_names(self.members[:8])}"
+        text = f"served is {title}, which {said}; no upstream says so"
         listed = "; ".join(f"sha256:{short(artifact)} by {count}" for artifact, count in self.others)
         return f"{text}; others name other bytes, by number of members: {listed}" if listed else text
 
@@ -84,11 +83,11 @@ class Continuations:
         wanted = is_commit(revision) or (revision == MAIN and missing.code in NO_REPOSITORY)
         if not self._rule.members or not wanted or missing.code not in CONTINUABLE:
             raise missing
-        commits = await self._catalogue.continued_commits(f"{UPSTREAM}{name}")
+        commits = await self._catalogue.continued.of(f"{UPSTREAM}{name}")
         followed = self._followed(commits, revision, missing)
         if followed is None:
             raise missing
-        snapshot = await self._open(followed.artifact, missing)
+        snapshot = await self._under_own_name(followed.artifact, missing)
         repository, _, commit = followed.origin.removeprefix(UPSTREAM).partition("@")
         title = f"{snapshot.repository}@{snapshot.label}"
         notices = (("continues", followed.notice(title)), *snapshot.notices)
@@ -117,7 +116,7 @@ class Continuations:
         others = tuple((artifact, count) for artifact, count in counts.items() if artifact != chosen[0])
         return FollowedContinuation(origin, chosen[0], commit.members[chosen[0]], others[:MAX_NAMES])
 
-    async def _open(self, artifact: Digest, missing: NotFound) -> Snapshot:
+    async def _under_own_name(self, artifact: Digest, missing: NotFound) -> Snapshot:
         """The artifact under its own name: the first one under which it is served. Raises the first refusal, and
         `missing` if it has no name here."""
         named = await self._ledger.run(

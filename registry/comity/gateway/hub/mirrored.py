@@ -255,21 +255,6 @@ def snapshot_weight(made: Snapshot) -> int:
     return SNAPSHOT_FILES + len(made.manifest.files)
 
 
-MAX_CONTINUED: Final = 65_536
-"""Statements in the answers about continuations that are kept. Of two hundred members they take seconds to judge."""
-
-
-def continued_weight(commits: Mapping[str, ContinuedCommit]) -> int:
-    """What an answer about continuations weighs in a cache, counted in statements."""
-    return 1 + sum(len(commit.said) for commit in commits.values())
-
-
-def continued_subjects(commits: Mapping[str, ContinuedCommit]) -> frozenset[str] | None:
-    """On what an answer about continuations depends: the repository, and who says something; None if nobody does."""
-    names = {changed_name(commit.origin.partition("@")[0]) for commit in commits.values()}
-    return frozenset(names | {said.by.id for commit in commits.values() for said in commit.said}) or None
-
-
 class MirroredRepositories:
     """The mirrored repositories of this node. Not thread-safe: call from the event loop."""
 

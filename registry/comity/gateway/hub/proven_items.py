@@ -138,12 +138,12 @@ class ProvenItems:
         snapshot = self._served(source)
         if snapshot is None:
             return None
-        manifest = snapshot.manifest
+        assert isinstance(snapshot.claim, Published)  # nothing else is in a source
+        manifest, size = snapshot.manifest, snapshot.claim.manifest.size
         document = model_view(snapshot, read_card(manifest, self._store), siblings=False)
         until = 0 if is_complete(manifest, self._store) else int(self._clock()) + KEPT
         text = json.dumps(document, separators=(",", ":"))
         publication = source.publication
-        size = len(manifest.encode())
         return KeptItem(publication.name, snapshot.artifact, publication.publisher, size, until, text)
 
     def _served(self, source: _ItemSource) -> Snapshot | None:
