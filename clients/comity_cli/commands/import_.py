@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, format_moment
 from comity.trust.frozen import frozen
 from comity.trust.names import GIT, LISTED, OCI, S3, is_upstream
 from comity.trust.upstream import GIT_REPOSITORY, HUB, check_endpoint, endpoint_host
@@ -235,7 +234,7 @@ def _received(item: QueuedImport) -> str:
 
 def _next_try(item: QueuedImport) -> str:
     if item.next_try:
-        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(item.next_try))
+        return format_moment(item.next_try, "%Y-%m-%d %H:%M UTC")
     return "now" if item.state == "waiting" else ""
 
 

@@ -13,7 +13,6 @@ import contextlib
 import signal
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -25,7 +24,7 @@ from comity.trust.encoding import printable
 from comity.trust.errors import ComityError, PolicyNotMet
 from comity.trust.frozen import frozen
 from comity.trust.names import Reference
-from comity.trust.policy_file import MAX_POLICY_BYTES
+from comity.trust.policy_file import MAX_POLICY_BYTES, pinned_files
 from comity.trust.resolution import bound_claimant
 
 from comity_cli.command import Command, examples, output
@@ -114,10 +113,10 @@ def _placements(words: Sequence[str]) -> list[Placement]:
 
 def _pinned_files(policy: Path) -> list[Path]:
     """Return the federation files of a policy that was read without a fault. Raises click.UsageError if it has none."""
-    named = tomllib.loads(read_bounded(policy, MAX_POLICY_BYTES).decode()).get("pin", [])
+    named = pinned_files(read_bounded(policy, MAX_POLICY_BYTES))
     if not named:
         raise click.UsageError(f"{policy} pins no federation, so there is no node to ask: name a file in [[pin]]")
-    return [policy.parent / each["file"] for each in named]
+    return [policy.parent / each for each in named]
 
 
 def _require_owner(reference: Reference, policy: Policy) -> None:

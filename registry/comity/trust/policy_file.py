@@ -169,6 +169,11 @@ def parse_policy(
     return policy
 
 
+def pinned_files(text: bytes) -> tuple[str, ...]:
+    """The federation files that a policy pins, by the names in it. `parse_policy` has read it without a fault."""
+    return tuple(pin["file"] for pin in tomllib.loads(text.decode("utf-8")).get("pin", []))
+
+
 def read_pin(table: PolicyTable, read: Callable[[str], Iterable[bytes]]) -> tuple[Body, OriginOwners]:
     """The body that is pinned, and the owners of origins by the epochs up to that body.
 

@@ -195,14 +195,14 @@ class ImportQueue:
 
     async def queued(self) -> AsyncGenerator[QueuedImport, None]:
         """Every queued import, as it is now. Raises Malformed (IMPORT-QUEUE-FILE)."""
-        self._require_open()
+        self._require_readable()
         for item in tuple(self._queued.values()):
             yield self._as_now(item)
 
     async def decide(self, name: str, endpoint: str = "", hosts: tuple[str, ...] = (), *, keep: bool = False) -> None:
         """Queue an import, or try a queued one again at once; end it unless `keep`. Raises Malformed (BAD-NAME,
         BAD-ENDPOINT, IMPORT-QUEUE-FILE), NotFound (NOT-QUEUED), OutOfSpace (IMPORT-QUEUE)."""
-        self._require_open()
+        self._require_readable()
         wanted = UpstreamRequest.parse(name)
         key, now = str(wanted), int(self._clock())
         allowed = AllowedHosts.to(endpoint or mirror.default_endpoint(wanted), hosts)
@@ -246,7 +246,7 @@ class ImportQueue:
             elif item.why:
                 yield f"the queued import of {item.name} waits for its next try: {item.why}"
 
-    def _require_open(self) -> None:
+    def _require_readable(self) -> None:
         """Raises Malformed (IMPORT-QUEUE-FILE)."""
         if self._closed is not None:
             raise self._closed

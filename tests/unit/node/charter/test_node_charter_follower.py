@@ -260,7 +260,7 @@ async def test_epochs_are_accepted_from_a_peer_that_proves_them(bench: Bench) ->
     assert bench.follower.epoch_store.newest == certificate.body
 
 
-async def test_a_draft_that_a_peers_epoch_decided_is_open_no_more(bench: Bench) -> None:
+async def test_a_draft_is_closed_when_a_peer_sends_the_epoch_that_decided_it(bench: Bench) -> None:
     assembly = bench.assembly
     lines = certified(assembly, change(assembly.body), assembly.seats[:3])
     bench.log(assembly.seats[1], lines[:-1])
