@@ -58,14 +58,15 @@ def git(folder: Path, *arguments: str, data: bytes = b"", **environ: str) -> byt
 
 @dataclass
 class GitSite:
-    """`item` changes what the LFS server says of an object; `href` is where it says that the bytes are; `key` is the
-    header that requests must have."""
+    """`item` changes what the LFS server says of an object; `key` is the header that requests must have; `moved` is the
+    address of another server to which requests for bytes are redirected."""
 
     folder: Path
     port: int = 0
     objects: dict[str, bytes] = field(default_factory=dict)
     item: Callable[[dict[str, Any]], dict[str, Any]] = lambda item: item
     key: str = ""
+    moved: str = ""
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, target and Authorization of each request."""
 
@@ -137,7 +138,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.site.asked.append((self.command, self.path, given))
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         path = urlsplit(self.path).path
-        if self.site.key and given != self.site.key:
+        if self.site.moved and path.startswith("/bytes/"):
+            self._reply(302, b"", {"Location": f"{self.site.moved}{path}"})
+        elif self.site.key and given != self.site.key:
             self._reply(401, b"", {})
         elif path.endswith("/info/lfs/objects/batch"):
             self._batch(json.loads(body))

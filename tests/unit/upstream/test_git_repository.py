@@ -184,6 +184,20 @@ def batch(**more: Any) -> bytes:
     return json.dumps({"objects": [{"oid": LISTED.lfs, "size": 7, "actions": action} | more]}).encode()
 
 
+def test_a_redirect_to_another_server_takes_no_credentials_there(site: GitSite, tmp_path: Path) -> None:
+    site.commit("tiny", FILES)
+    with git_site(tmp_path / "other") as other:
+        other.objects, site.moved = site.objects, other.url
+        given = {"header": {"Authorization": "RemoteAuth lfs", "Accept": "text/plain"}}
+        site.item = lambda item: item | {"actions": {"download": item["actions"]["download"] | given}}
+        wanted = UpstreamRequest.parse("git:127.0.0.1/tiny@main")
+        hosts = AllowedHosts.to(site.url, (other.url.removeprefix("http://"),), "alice:secret")
+        order = MirrorOrder(wanted, hosts, timeouts=Timeouts(first_delay=0.01))
+        assert len(mirrored(order, tmp_path / "work").paths) == len(FILES)
+        assert [key for _, path, key in site.asked if path.startswith("/bytes/")] == ["RemoteAuth lfs"]
+        assert [key for _, _, key in other.asked] == [""]
+
+
 @pytest.mark.parametrize(
     "body",
     [
