@@ -16,7 +16,13 @@ from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
 from comity_client.bundles.erasure import ErasureCode
-from comity_client.bundles.exporting import EarlierBundle, ExportedBundle, ExportOrder, export_bundle
+from comity_client.bundles.exporting import (
+    EarlierBundle,
+    ExportedBundle,
+    ExportOrder,
+    UncosignedLog,
+    export_bundle,
+)
 from comity_client.bundles.loading import LoadResult, load_bundle
 from comity_client.bundles.writing import DiskPlan
 from comity_client.events import Progress, ignore_event
@@ -149,6 +155,30 @@ async def test_a_node_fed_by_disks_mirrors_cosigns_and_holds(tmp_path: Path) -> 
         restored = await loaded(inside, disks)
         assert (restored.disks, restored.restored) == ((2, 4), True)
         assert {item.artifact for item in restored.artifacts if not item.code} == {one.artifact, two.artifact}
+
+
+async def test_a_later_export_brings_the_cosignatures_that_the_first_one_lacked(tmp_path: Path) -> None:
+    first, second, third, inside = found(tmp_path / "nodes", 4, policy=(1, 1)).homes
+    one = release(Publisher.generate(), model(tmp_path / "one"), "tests/one@v1")
+    async with serving(first), first.client() as client:
+        await publish_under_checkpoint(client, first, one)
+        early = await exported(first, tmp_path / "full", ExportOrder(everything=True))
+    assert early.uncosigned == (UncosignedLog(first.origin, 0, 2),)
+
+    async def cosigned_at(client: NodeClient) -> bool:
+        note = await note_of(client, first.origin)
+        return note is not None and len(cosigners(first, note, (second, third))) == 2
+
+    async with serving(first, second, third), first.client() as client:
+        await until(lambda: cosigned_at(client), what="two cosigners")
+        order = ExportOrder(earlier=(EarlierBundle.read(tmp_path / "full"),))
+        later = await exported(first, tmp_path / "more", order)
+    assert first.origin not in {log.origin for log in later.uncosigned}
+    async with serving(inside), inside.client() as client:
+        await loaded(inside, tmp_path / "full")
+        assert not await cosigned_at(client)
+        await loaded(inside, tmp_path / "more")
+        assert await cosigned_at(client)
 
 
 async def test_a_load_reports_copies_that_were_made_while_it_read_logs(
