@@ -18,6 +18,7 @@ from comity.wire import limits
 from support.sources import source_key
 
 QUICK = TransferLimits(read_timeout=0.2, patience=5.0, first_delay=0.01, max_delay=0.05)
+PATIENT = TransferLimits(read_timeout=60.0)
 
 
 def contents(count: int, size: int = 1_000) -> dict[Digest, bytes]:
@@ -131,10 +132,12 @@ class Kept:
         self.sources |= {file.digest: source for file in files}
 
 
-async def fetch(sources: Sequence[Node], kept: Kept, files: Mapping[Digest, bytes] = FILES) -> FetchResult:
+async def fetch(
+    sources: Sequence[Node], kept: Kept, files: Mapping[Digest, bytes] = FILES, *, transfer: TransferLimits = QUICK
+) -> FetchResult:
     wanted = [SmallFile(digest, len(data)) for digest, data in files.items()]
     return await fetch_batches(
-        wanted, sources, kept.files.update, on_kept=kept.arrived, options=FetchOptions(limits=QUICK)
+        wanted, sources, kept.files.update, on_kept=kept.arrived, options=FetchOptions(limits=transfer)
     )
 
 
@@ -161,7 +164,7 @@ async def test_a_few_small_files_are_one_call_to_one_source() -> None:
 async def test_several_sources_share_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "LEAST", 30_000)
     kept, nodes = Kept(), [Node("a"), Node("b"), Node("c")]
-    fetched = await fetch(nodes, kept)
+    fetched = await fetch(nodes, kept, transfer=PATIENT)  # a machine that is busy for a moment replaces no source
     assert kept.files == FILES
     assert kept.sources.keys() == FILES.keys()
     assert set(kept.sources.values()) == {"a", "b", "c"}

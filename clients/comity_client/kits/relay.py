@@ -36,6 +36,8 @@ async def relaying(listener: socket.socket, connect: Connect) -> AsyncIterator[N
         try:
             if len(relays) <= MAX_CONNECTIONS:
                 await _relay((reader, writer), connect)
+        except asyncio.CancelledError:
+            pass  # the block has ended: asyncio of Python 3.11 reports a cancelled connection as a fault
         finally:
             relays.discard(task)
             await _close(writer)

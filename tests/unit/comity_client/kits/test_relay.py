@@ -116,3 +116,22 @@ async def test_no_connection_outlives_the_block() -> None:
     assert await streams[0].read() == b""
     await closed(streams)
     assert listener.fileno() == -1
+
+
+async def test_a_connection_that_ends_with_the_block_is_no_error_of_the_program() -> None:
+    """What the program prints then would stand behind the last words of an engine."""
+    reported, asked, never = list[object](), asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+
+    async def connect() -> Streams:
+        asked.set()
+        await never.wait()
+        raise AssertionError
+
+    listener = listening()
+    async with relaying(listener, connect):
+        streams = await caller(listener)
+        await asked.wait()
+    await closed(streams)
+    await asyncio.sleep(0)
+    assert reported == []
