@@ -157,9 +157,9 @@ def command(
     out.answer(ExportDocument.of(exported, folder))
     for log in exported.uncosigned:
         out.warn(
-            f"{log.origin} is cosigned by {log.cosigners} others yet, and the charter asks for {log.asked}: where "
-            "nobody else can be asked, its new entries do not meet that policy. Wait a minute, and export what is new: "
-            f"comity export --since {folder} --out OTHER-FOLDER"
+            f"{log.origin} is cosigned by {plural(log.cosigners, 'other')} yet, and the charter asks for {log.asked}: "
+            "where nobody else can be asked, its new entries do not meet that policy. Wait a minute, and export what "
+            f"is new: comity export --since {folder} --out OTHER-FOLDER"
         )
     out.hint(f"carry it, then at the other side: comity load {folder} --node HOME")
     return PARTIAL if references and exported.incomplete else 0
