@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from comity.content.gateway_tokens import TOKENS_FILE, TokenFile
 from comity.gateway.hub.catalogue import Catalogue
 from comity.gateway.hub.list_items import ListItems
 from comity.gateway.hub.views import Snapshot
+from support.federation import until
 from support.gateway import GatewayNode, gateway_node
 from support.publisher import Publisher, Release, model
 from support.waiting import PATIENCE
@@ -113,7 +115,8 @@ async def test_a_page_ends_after_many_files(node: GatewayNode, monkeypatch: pyte
 
 async def test_a_page_that_a_portal_has_is_not_sent_again(node: GatewayNode) -> None:
     async with client(node) as http:
-        first = await http.get(PATH)
+        first, second = await http.get(PATH), int(time.time())
+        await until(lambda: int(time.time()) > second, what="the next second")
         again = await http.get(PATH, headers={"If-None-Match": first.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
         wrong = await http.get(f"{PATH}?limit=many")

@@ -56,7 +56,7 @@ class CatalogueRoutes:
 
     async def page(self, request: Request) -> Response:
         """A page of `limit` artifacts at most, after `cursor`."""
-        parts = self._parts
+        parts, started = self._parts, int(self._parts.home.clock())
         reach = await parts.access.reach(request)
         limit = read_integer(request.query_params.get("limit"), PAGE, PAGE)
         cursor = request.query_params.get("cursor", "")
@@ -72,7 +72,7 @@ class CatalogueRoutes:
                     snapshot = proven.get(fold_name(name)) or await parts.catalogue.snapshot(name, MAIN)
                 except ComityError:  # such as a policy that refuses it: it is counted
                     continue
-                entries.append(catalogue_entry(snapshot))
+                entries.append(catalogue_entry(snapshot, started))
                 files += len(entries[-1].listed)
                 if files >= MAX_PAGE_FILES and examined < len(names):
                     following = name
@@ -85,8 +85,13 @@ class CatalogueRoutes:
         return _answer(request, body, after)
 
 
-def catalogue_entry(snapshot: Snapshot) -> CatalogueEntry:
-    """What the catalogue says of an artifact that is served, without what more cosignatures change in seconds."""
+def catalogue_entry(snapshot: Snapshot, started: int) -> CatalogueEntry:
+    """What the catalogue says of an artifact that is served, without what changes in seconds: how many cosigned it, and
+    the present time, which stands for one that this node has not noted yet (`ProvenTimes`).
+
+    Args:
+        started: when the request arrived, in POSIX seconds.
+    """
     claim = snapshot.claim
     published = claim if isinstance(claim, Published) else None
     return CatalogueEntry(
@@ -100,7 +105,7 @@ def catalogue_entry(snapshot: Snapshot) -> CatalogueEntry:
         publisher=CataloguePublisher(snapshot.author, published.by) if published else None,
         lineage=published.lineage if published else (),
         upstream=claim.name if isinstance(claim, Observed) else "",
-        known_since=snapshot.known_since,
+        known_since=snapshot.known_since if snapshot.known_since < started else 0,
         notices=tuple(f"{topic}: {text}" for topic, text in snapshot.notices if topic not in CHANGING),
     )
 
