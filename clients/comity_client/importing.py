@@ -11,6 +11,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from comity.content.secrets import read_secret
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, Refused, Unavailable, Untrusted
 from comity.trust.frozen import frozen
@@ -185,10 +186,10 @@ def _require_ordered(order: ImportOrder, observed: Observed) -> None:
 
 
 def read_token(file: Path | None) -> str:
-    """Return the token in a file, one line. Raises Malformed."""
+    """Return the token in a file, one line. Raises Malformed, Refused (SECRET-EXPOSED)."""
     if file is None:
         return ""
-    text = file.read_text("utf-8", "replace").strip()
+    text = read_secret(file).decode("utf-8", "replace").strip()
     if not text or not text.isprintable() or " " in text or len(text) > 256:
         raise Malformed(f"{file} has no token", why="expected one line without spaces", code="CONFIG")
     return text

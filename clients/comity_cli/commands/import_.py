@@ -150,7 +150,7 @@ class UpstreamOptions:
 @click.option(
     "--accept-terms", "terms", type=FILE, help="A text file with the terms of a gated repository that you accepted."
 )
-@click.option("--token-file", type=FILE, help="A token of the upstream, sent only to the endpoint.")
+@click.option("--token-file", type=FILE, help="A token of the upstream, sent to nobody else.")
 @click.option(
     "--from", "claimed", default="", metavar="hf:ORG/NAME@COMMIT", help="The repository and commit of the folder."
 )

@@ -5,6 +5,7 @@
     http_list  a list of files with digests at a web server
     s3_prefix  objects below a prefix of an S3 bucket
     oci_image  an image in an OCI registry, one file for each layer
+    registry_tokens  the credentials that such a registry demands
     model_scope  a repository of ModelScope
     git_objects  what a git server answers: packet lines, packs, trees, LFS pointers
     git_repository  a git repository with LFS

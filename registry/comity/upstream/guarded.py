@@ -94,7 +94,7 @@ class AllowedHosts:
             raise Malformed("invalid redirect", why="its location is not a URL", code="UPSTREAM-ANSWER")
         target = urljoin(source, location)
         origin = Origin.of(target)
-        if origin == self.origin or self._is_allowed(origin):
+        if self.allows(origin):
             return target
         shown = origin if origin.scheme == Origin.of(source).scheme else f"{origin.scheme}://{origin}"
         raise Untrusted(
@@ -109,7 +109,10 @@ class AllowedHosts:
         bearer = {"Authorization": f"Bearer {self.token}"} if self.token and Origin.of(url) == self.origin else {}
         return {"Accept-Encoding": "identity", **bearer}
 
-    def _is_allowed(self, origin: Origin) -> bool:
+    def allows(self, origin: Origin) -> bool:
+        """Whether requests may go to `origin`: the endpoint's own, or a host that the operator named."""
+        if origin == self.origin:
+            return True
         if self.origin.scheme == "https" and origin.scheme != "https":
             return False
         names = {origin.host, str(origin)}

@@ -29,6 +29,7 @@ from comity.upstream.listed_files import (
     UpstreamRequest,
     require_host,
 )
+from comity.upstream.registry_tokens import RegistryTokens
 
 IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 TITLES: Final = ("org.cncf.model.filepath", "org.opencontainers.image.title")
@@ -82,8 +83,10 @@ class OciImage:
     """Reads images of one registry. Blocking; raises as `HubApi` does, and Malformed (UPSTREAM-PACKED)."""
 
     def __init__(self, allowed_hosts: AllowedHosts, *, read_timeout: float) -> None:
-        self.allowed_hosts = allowed_hosts
+        self._tokens = RegistryTokens(allowed_hosts, read_timeout)
+        self.allowed_hosts = self._tokens.allowed_hosts
         self._read_timeout = read_timeout
+        self._asked = False
 
     def revision_info(self, wanted: UpstreamRequest) -> RevisionInfo:
         """The commit of the manifest that a tag or a digest names now."""
@@ -106,17 +109,18 @@ class OciImage:
             return RepositoryListing.of(revision_info, parse_layers(body))
 
     def file_request(self, upstream: Upstream, listed: ListedFile) -> tuple[str, dict[str, str]]:
-        """The URL of a layer."""
-        return f"{self._base(upstream.repository)}/blobs/sha256:{listed.lfs}", {}
+        """The URL of a layer, with the credentials that the registry accepts now: it is asked for the manifest, because
+        a request for a layer may be redirected."""
+        if self._tokens.demanded or not self._asked:
+            with guarded_requests(self.allowed_hosts, self._read_timeout) as ask:
+                self._request(ask, "HEAD", upstream.repository, upstream.requested)
+        credentials = self._tokens.headers(self._path(upstream.repository))
+        return f"{self._base(upstream.repository)}/blobs/sha256:{listed.lfs}", credentials
 
     def _manifest(self, ask: Ask, repository: str, revision: str) -> bytes:
         """The manifest of a revision, with the digest that it was requested by."""
         by = LATEST if revision == MAIN else revision
-        if not _TAG.match(by) and not _DIGEST.match(by):
-            raise not_found(
-                f"{repository}@{revision}", "it is neither a tag of a registry nor sha256: and 64 hex digits"
-            )
-        answer = ask("GET", f"{self._base(repository)}/manifests/{by}", Accept=IMAGE)
+        answer = self._request(ask, "GET", repository, revision)
         if not require_success(answer, repository, self.allowed_hosts.origin):
             raise not_found(f"{repository}@{revision}", f"{self.allowed_hosts.origin} has no such image")
         body = bytes(answer.content)
@@ -127,7 +131,26 @@ class OciImage:
             raise unusable(f"the manifest does not have the digest {given[:80]!r} or the requested one")
         return body
 
+    def _request(self, ask: Ask, method: str, repository: str, revision: str) -> Any:
+        """The answer to a request for a manifest, asked for once more after a demand for credentials."""
+        by = LATEST if revision == MAIN else revision
+        if not _TAG.match(by) and not _DIGEST.match(by):
+            raise not_found(
+                f"{repository}@{revision}", "it is neither a tag of a registry nor sha256: and 64 hex digits"
+            )
+        url, path = f"{self._base(repository)}/manifests/{by}", self._path(repository)
+        credentials = self._tokens.headers(path)
+        answer = ask(method, url, Accept=IMAGE, **credentials)
+        if answer.status_code == 401 and self._tokens.learn(answer, path, credentials):
+            answer = ask(method, url, Accept=IMAGE, **self._tokens.headers(path))
+        self._asked = True
+        return answer
+
     def _base(self, repository: str) -> str:
-        """The URL of a repository. The path of the endpoint is the part of its name before the last segment."""
         parts = urlsplit(self.allowed_hosts.endpoint)
-        return f"{parts.scheme}://{parts.netloc}/v2{parts.path}/{quote(repository.partition('/')[2])}"
+        return f"{parts.scheme}://{parts.netloc}/v2/{quote(self._path(repository))}"
+
+    def _path(self, repository: str) -> str:
+        """The name of a repository at its registry: the path of the endpoint is the part before the last segment."""
+        above = urlsplit(self.allowed_hosts.endpoint).path
+        return f"{above}/{repository.partition('/')[2]}".removeprefix("/")

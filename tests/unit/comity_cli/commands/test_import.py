@@ -91,8 +91,19 @@ def test_what_cannot_be_queued_is_refused(words: tuple[str, ...], decided: list[
     assert decided == []
 
 
+def write_token(file: Path, mode: int) -> None:
+    file.write_text("secret\n")
+    file.chmod(mode)
+
+
+def test_a_token_that_others_may_read_is_refused(tmp_path: Path, decided: list[tuple[str, dict[str, Any]]]) -> None:
+    write_token(tmp_path / "token", 0o644)
+    result = run(command, "hf:a/b", "--token-file", tmp_path / "token")
+    assert "chmod 600" in getattr(result.exception, "hint", "")
+
+
 def test_no_token_is_kept_for_a_queued_import(tmp_path: Path, decided: list[tuple[str, dict[str, Any]]]) -> None:
-    (tmp_path / "token").write_text("secret\n")
+    write_token(tmp_path / "token", 0o600)
     result = run(command, "--queue", "hf:a/b", "--token-file", tmp_path / "token")
     assert "no token" in str(result.exception)
     assert decided == []
