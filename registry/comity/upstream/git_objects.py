@@ -2,8 +2,9 @@
 
 Every byte is untrusted. An object is known by the SHA-1 that is computed here from its bytes, so the commit that was
 asked for names the trees and files that were received, or they are not found. Sizes are declared by the server and
-checked before memory is spent: of all objects together, at most `MAX_INFLATED` bytes. Sources: gitprotocol-v2,
-gitformat-pack, git object format, Git LFS pointer specification v1.
+checked before memory is spent: of all objects together, at most `MAX_INFLATED` bytes. The instructions of changes are
+counted, because each may make as little as one byte. Sources: gitprotocol-v2, gitformat-pack, git object format, Git
+LFS pointer specification v1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ MAX_PACKED: Final = 64 * 1024 * 1024
 """Bytes of a pack."""
 MAX_INFLATED: Final = 128 * 1024 * 1024
 """Bytes of all objects of a pack."""
+MAX_INSTRUCTIONS: Final = 4_000_000
+"""Instructions of all changes of objects of a pack, half a microsecond or more each."""
 MAX_OBJECTS: Final = 3 * MAX_FILES
 MAX_POINTER: Final = 1024
 MAX_PATH: Final = 1024
@@ -94,9 +97,10 @@ class _Delta:
 class PackReader:
     """Reads the objects of one pack that needs no object outside it."""
 
-    def __init__(self, pack: bytes, most: int = MAX_INFLATED) -> None:
+    def __init__(self, pack: bytes, most: int = MAX_INFLATED, instructions: int = MAX_INSTRUCTIONS) -> None:
         self._pack = pack
         self._left = most
+        self._instructions_left = instructions
         self._by_id: dict[str, GitObject] = {}
         self._by_offset: dict[int, GitObject] = {}
         self._waiting: dict[int | str, list[_Delta]] = {}
@@ -158,7 +162,9 @@ class PackReader:
     def _changed(self, base: GitObject, delta: _Delta) -> GitObject:
         size = _delta_sizes(delta.instructions)[1]
         self._spend(size)
-        return GitObject(base.kind, apply_delta(base.data, delta.instructions))
+        data, instructions = apply_delta(base.data, delta.instructions, self._instructions_left)
+        self._instructions_left -= instructions
+        return GitObject(base.kind, data)
 
     def _spend(self, size: int) -> None:
         self._left -= size
@@ -232,15 +238,18 @@ def _delta_sizes(delta: bytes) -> tuple[int, int, int]:
     return sizes[0], sizes[1], position
 
 
-def apply_delta(base: bytes, delta: bytes) -> bytes:
-    """The changed object. The caller has bounded the size that `delta` declares. Raises Malformed (UPSTREAM-ANSWER)."""
+def apply_delta(base: bytes, delta: bytes, most: int = MAX_INSTRUCTIONS) -> tuple[bytes, int]:
+    """The changed object, and the number of instructions that made it. The caller has bounded the size that `delta`
+    declares. Raises Malformed (UPSTREAM-ANSWER), also for more than `most` instructions."""
     base_size, size, position = _delta_sizes(delta)
     wrong = unusable("a change of an object does not fit its base")
     if base_size != len(base):
         raise wrong
-    result = bytearray()
+    result, made = bytearray(), 0
     while position < len(delta):
-        instruction, position = delta[position], position + 1
+        if made == most:
+            raise unusable(f"the changes of objects in the pack have more than {MAX_INSTRUCTIONS} instructions")
+        instruction, position, made = delta[position], position + 1, made + 1
         if instruction & 0x80:
             numbers = []
             for bits, count in ((instruction & 0x0F, 4), (instruction >> 4 & 0x07, 3)):
@@ -262,7 +271,7 @@ def apply_delta(base: bytes, delta: bytes) -> bytes:
         result += part
     if len(result) != size:
         raise wrong
-    return bytes(result)
+    return bytes(result), made
 
 
 @frozen

@@ -120,10 +120,28 @@ def test_objects_that_would_fill_the_memory_are_refused_by_the_sizes_that_they_d
             PackReader(pack(*objects), most=900).objects()
 
 
+def one_byte_at_a_time(count: int, base: bytes) -> bytes:
+    """A change that copies and adds single bytes in turn."""
+    steps = b"".join(b"\x90\1" if number % 2 else b"\1x" for number in range(count))
+    return bytes([len(base) & 0x7F | 0x80, len(base) >> 7, count & 0x7F | 0x80, count >> 7]) + steps
+
+
+@given(counts=st.lists(st.integers(1, 300), min_size=1, max_size=6, unique=True), waiting=st.booleans())
+def test_a_pack_makes_no_more_steps_than_the_bound_in_all_its_changes_together(
+    counts: list[int], waiting: bool
+) -> None:
+    changes = [named(BASE, one_byte_at_a_time(count, BASE)) for count in counts]
+    data = pack(*changes, plain(3, BASE)) if waiting else pack(plain(3, BASE), *changes)
+    assert len(PackReader(data, instructions=sum(counts)).objects()) == 1 + len(counts)
+    with pytest.raises(Malformed, match="instructions") as caught:
+        PackReader(data, instructions=sum(counts) - 1).objects()
+    assert caught.value.code == "UPSTREAM-ANSWER"
+
+
 @given(base=st.binary(min_size=1, max_size=200), delta=st.binary(max_size=60))
 def test_a_change_gives_the_declared_size_or_is_refused(base: bytes, delta: bytes) -> None:
     try:
-        made = apply_delta(base, bytes([len(base) & 0x7F | 0x80, len(base) >> 7]) + delta)
+        made, _ = apply_delta(base, bytes([len(base) & 0x7F | 0x80, len(base) >> 7]) + delta)
     except Malformed:
         return
     assert git_objects._delta_sizes(bytes([0x80, 0]) + delta)[1] == len(made)
