@@ -34,11 +34,11 @@ from comity.node.descent import DescentReader, DescentRows
 from comity.node.draining import Drain, EndRequest, LastEntries, run_until_first_ends, run_until_signalled
 from comity.node.file_index import FILE_NAME, FileIndex, FileIndexReader, index_basis
 from comity.node.home import OpenedHome, standby_database
-from comity.node.home_files import HomeFiles, check_ports
+from comity.node.home_files import IMPORT_QUEUE_FILE, HomeFiles, check_ports
 from comity.node.housekeeping import Housekeeping, StoreListing
 from comity.node.importing.followed import FollowedRepositories
 from comity.node.importing.importer import Importer
-from comity.node.importing.queue import IMPORT_QUEUE_FILE, ImportQueue
+from comity.node.importing.queue import ImportQueue
 from comity.node.importing.read_through import ReadThroughImports
 from comity.node.inspector import Inspector
 from comity.node.ledger_damage import explained

@@ -28,6 +28,8 @@ SOFTWARE: Final = f"comity {version('comity')}"
 MAX_OWN_ROTATIONS: Final = 64
 SIGNING_KEYS: Final = ("log.pem", "cosigner.pem", "online.pem")
 """Keys of the node that no front end needs."""
+IMPORT_QUEUE_FILE: Final = "import-queue.json"
+"""Imports that the operator queued; beside the ledger."""
 
 
 @frozen

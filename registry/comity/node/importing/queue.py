@@ -53,8 +53,6 @@ from comity.wire.upstream import (
     UpstreamCheck,
 )
 
-IMPORT_QUEUE_FILE: Final = "import-queue.json"
-"""Beside the ledger."""
 SCHEMA: Final = "comity/import-queue/v1"
 AT_ONCE: Final = 2
 FIRST_WAIT: Final = 60

@@ -33,7 +33,7 @@ from comity.content.durable import disk_errors
 from comity.content.gateway_tokens import TOKENS_FILE
 from comity.node.config import NodeConfig
 from comity.node.home import open_store
-from comity.node.home_files import SOFTWARE, read_own_node
+from comity.node.home_files import IMPORT_QUEUE_FILE, SOFTWARE, read_own_node
 from comity.node.ledger_mark import LEDGER_MARK, OUTSIDE_MARK
 from comity.node.maintenance.backup_format import (
     BLOB_LIST,
@@ -169,6 +169,7 @@ def _sources(config: NodeConfig, *, with_keys: bool) -> tuple[dict[str, tuple[Pa
     """The files of the home to copy, by their path in it, each with whether it is secret; and those outside of it."""
     s3 = config.storage.s3
     public = [config.path(name) for name in (SETTINGS, *PUBLIC_FILES)]
+    public.append(config.storage.ledger.with_name(IMPORT_QUEUE_FILE))  # it has no token, so it goes without the keys
     gateway = config.gateway
     files = (config.federation.file, gateway.certificate, gateway.policy, gateway.laws_file, config.oidc.ca_file)
     public += [path for path in (*files, *_rule_files(config)) if path]

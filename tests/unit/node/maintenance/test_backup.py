@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.config import NodeConfig
-from comity.node.home_files import HomeFiles
+from comity.node.home_files import IMPORT_QUEUE_FILE, HomeFiles
+from comity.node.importing.queue import encode_queue, parse_queue
 from comity.node.ledger_mark import LEDGER_MARK, OUTSIDE_MARK, FileMark
 from comity.node.maintenance.backup import PARTIAL, RESTORING, create_backup, restore_backup
 from comity.node.maintenance.backup_format import (
@@ -33,6 +34,7 @@ from comity.node.maintenance.home_files import add_webhook
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.trust.encoding import canonical, sha256
 from comity.trust.errors import Conflict, Malformed, NotFound, Refused, Untrusted
+from comity.wire.upstream import WAITING, QueuedImport
 from comity_cli.main import command
 from support.federation import NodeHome, found
 
@@ -230,6 +232,17 @@ def test_the_rules_and_webhooks_that_settings_name_are_in_a_backup(tmp_path: Pat
     assert setting_problems(tmp_path / "new" / "node.toml", {}) == ()
     for name in ("mirror.toml", "retention.toml", "webhooks.toml", "keys/webhook-ops.secret"):
         assert (tmp_path / "new" / name).read_bytes() == (home.directory / name).read_bytes()
+
+
+def test_queued_imports_are_in_a_backup_without_keys_and_wait_again_in_the_restored_home(
+    tmp_path: Path, home: NodeHome
+) -> None:
+    queued = QueuedImport("hf:org/tiny@main", "https://huggingface.co", (), WAITING, NOW)
+    home.config().storage.ledger.with_name(IMPORT_QUEUE_FILE).write_bytes(encode_queue([queued]))
+    backup(home, tmp_path / "backup", with_keys=False)
+    restore_backup(tmp_path / "backup", tmp_path / "new", expected=None, environ={})
+    ledger = NodeConfig.load(tmp_path / "new" / "node.toml", {}).storage.ledger
+    assert parse_queue(ledger.with_name(IMPORT_QUEUE_FILE).read_bytes()) == (queued,)
 
 
 def test_a_running_node_is_backed_up_at_one_moment(tmp_path: Path, home: NodeHome) -> None:
