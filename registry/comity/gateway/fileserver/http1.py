@@ -256,6 +256,7 @@ def file_response(request: FileRequest, digest: Digest, size: int) -> FileRespon
         "Accept-Ranges": "bytes",
         "Cache-Control": "private",
         "ETag": etag,
+        "Docker-Content-Digest": f"sha256:{digest}",  # of the blob in a registry, which redirects its clients here
     }
     if wanted.partial:
         fields["Content-Range"] = f"bytes {wanted.offset}-{wanted.offset + wanted.length - 1}/{size}"

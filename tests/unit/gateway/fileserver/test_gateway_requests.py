@@ -164,3 +164,4 @@ def test_a_file_that_the_client_has_is_not_sent_again(field: str | None, known: 
     response = file_response(request, digest, 100)
     assert (response.status, response.span.length) == ((304, 0) if known else (206, 1))
     assert f'ETag: "{digest}"'.encode() in response.head
+    assert (f"Docker-Content-Digest: sha256:{digest}".encode() in response.head) == (response.status == 206)
