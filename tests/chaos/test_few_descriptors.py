@@ -68,6 +68,7 @@ async def survives(tmp_path: Path, *, brief: int, seconds: float) -> None:
         assert node.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_node_with_few_descriptors_answers_while_strangers_hold_a_thousand_connections(tmp_path: Path) -> None:
     await survives(tmp_path, brief=2_000, seconds=0)
 

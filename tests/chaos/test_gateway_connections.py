@@ -56,6 +56,7 @@ async def survived(folder: Path, connections: int) -> None:
             await answers(served)
 
 
+@pytest.mark.slow
 async def test_short_connections_leave_the_gateway_and_the_operator_served(tmp_path: Path) -> None:
     await survived(tmp_path, 1_000)
 

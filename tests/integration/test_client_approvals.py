@@ -87,6 +87,7 @@ def test_one_of_two_is_refused_before_a_byte_and_two_of_two_at_two_nodes_are_pul
     assert sorted((each["officer"], each["state"]) for each in listed) == [("Anna", "in force"), ("Ben", "in force")]
 
 
+@pytest.mark.slow
 def test_an_end_at_any_node_is_found_by_the_next_pull(
     tmp_path: Path, client: Client, officers: dict[str, Publisher]
 ) -> None:

@@ -272,6 +272,7 @@ def test_drills_and_checks_that_are_kept_count_and_the_rest_is_asked_again(
     assert EXIT[found.state] == 10
 
 
+@pytest.mark.slow
 def test_a_drill_ends_at_the_link_that_the_check_names_and_in_its_words(
     tmp_path: Path, client: Client, owner: Publisher, plan: Path
 ) -> None:

@@ -76,6 +76,7 @@ def read(governance: GovernanceClient, key: GovernanceKey, body: Digest, to: Fak
     return made.ceremony.statement.predicate
 
 
+@pytest.mark.slow
 def test_a_draft_gets_both_votes_and_becomes_the_charter(
     tmp_path: Path, federation: FakeFederation, governance: GovernanceClient
 ) -> None:

@@ -106,6 +106,7 @@ def test_a_bound_publisher_is_found_below_a_flood_of_one_version(
     assert (found.artifact, found.basis) == (published.published.artifact, "your binding of its namespace")
 
 
+@pytest.mark.slow
 def test_a_node_that_answers_with_junk_costs_its_own_answer_only(
     tmp_path: Path, client: Client, federation: FakeFederation, published: Release
 ) -> None:

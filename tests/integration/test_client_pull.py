@@ -608,6 +608,7 @@ def test_small_files_that_are_whole_are_not_asked_for_again(
     assert 0 < pulled.tally.resumed < sum(map(len, MANY.values()))
 
 
+@pytest.mark.slow
 def test_small_files_of_other_folders_are_used_again(
     tmp_path: Path, client: Client, many: Release, federation: FakeFederation
 ) -> None:

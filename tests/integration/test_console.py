@@ -93,6 +93,7 @@ async def published(node: GatewayNode, folder: Path) -> Release:
     return await node.publish(made, "tests/model@v1")
 
 
+@pytest.mark.slow
 async def test_the_list_of_the_hub_is_the_same_for_a_browser(node: GatewayNode, ready: Release) -> None:
     async with browser(node) as http:
         for path, listed in (("/api/models", ["tests/model"]), ("/api/datasets", [])):
@@ -202,6 +203,7 @@ async def test_a_name_of_which_all_versions_are_withdrawn_leads_to_the_newest_wi
         assert (await http.get("/tests/model/tree/v9")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: GatewayNode, tmp_path: Path) -> None:
     node, ready = own, await published(own, tmp_path)
     author = node.publisher.inception.author
@@ -222,6 +224,7 @@ async def test_feeds_tell_of_versions_and_warnings_and_are_sent_once(own: Gatewa
         assert (await http.get("/-/feeds/nothing.atom")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_the_feed_of_a_publisher_tells_of_its_key_its_names_and_its_files(
     own: GatewayNode, tmp_path: Path
 ) -> None:
@@ -316,6 +319,7 @@ async def test_a_private_console_wants_a_token_as_a_browser_can_send_it(tmp_path
                 assert (await http.get("/")).status_code == 401
 
 
+@pytest.mark.slow
 async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
     async with gateway_node(tmp_path, public=False) as node:
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
@@ -339,6 +343,7 @@ async def test_a_token_shows_only_what_it_reaches(tmp_path: Path) -> None:
             assert (await http.get("/tests/other")).status_code == 403
 
 
+@pytest.mark.slow
 async def test_texts_of_strangers_never_become_markup(tmp_path: Path) -> None:
     """Labels, cards, file names and advisories; every page that could show them. Each stranger has one of the labels,
     and its card is several of the cards, which `tests/unit/gateway/console/test_console.py` tries one by one."""
@@ -446,6 +451,7 @@ async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: GatewayNode, tm
             assert [item for item in secrets if item in text] == [], path
 
 
+@pytest.mark.slow
 async def test_the_loss_of_a_member_is_answered(tmp_path: Path) -> None:
     """With two members and a rule of two copies, the loss of either leaves too few."""
     publisher = Publisher.generate()
@@ -493,6 +499,7 @@ NODE_PAGES = (
 )
 
 
+@pytest.mark.slow
 async def test_a_link_from_the_socket_opens_a_private_console_and_the_pages_of_the_node(tmp_path: Path) -> None:
     async with gateway_node(tmp_path, public=False) as node, browser(node) as http, browser(node) as other:
         await node.publish(model(tmp_path / "model", weights=1_000), "tests/model@v1")
@@ -594,6 +601,7 @@ async def test_the_page_of_an_artifact_opens_with_what_people_look_for(own: Gate
     assert "Un modèle de 2" in french and "Évalué\u00a0: a mesuré le modèle." in french
 
 
+@pytest.mark.slow
 async def test_lists_say_since_when_an_artifact_is_known_and_what_was_withdrawn(
     own: GatewayNode, tmp_path: Path
 ) -> None:

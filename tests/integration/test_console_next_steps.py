@@ -72,6 +72,7 @@ async def console(home: NodeHome, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield GatewayNode(listening.http, home, Publisher.generate()), paths
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", STEPS)
 async def test_every_page_says_what_to_do_next(situation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = homes_of(situation, tmp_path)[0]

@@ -132,6 +132,7 @@ async def granted(lender: Lender, borrower: Borrower, offer: Digest, *, pact: bo
     return grant
 
 
+@pytest.mark.slow
 async def test_machines_of_an_offer_a_grant_and_a_pact_are_found_until_each_ends(
     founded: Founded, ministry: Ministry
 ) -> None:

@@ -261,6 +261,7 @@ async def check(folder: Path, floods: Sequence[str], count: int) -> None:
     assert not too_large(flooded, usual)
 
 
+@pytest.mark.slow
 async def test_a_flood_hides_no_word_that_counts_at_any_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject_reads, "FEW", 20)
     monkeypatch.setattr(feeds, "MAX_ENTRIES", 20)

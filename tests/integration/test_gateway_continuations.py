@@ -36,6 +36,7 @@ async def state(node: GatewayNode, folder: Path, member: int, artifact: Digest) 
         await client.submit((*signer.lines, sign_content(said, *signer.signers).line), ())
 
 
+@pytest.mark.slow
 async def test_a_stock_client_reads_a_repository_that_is_gone(tmp_path: Path) -> None:
     async with gateway_node(tmp_path, members=2, continuations=2) as node:
         kept = await node.publish(model(tmp_path / "kept"), "tests/kept@v1")

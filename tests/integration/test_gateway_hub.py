@@ -218,6 +218,7 @@ async def test_other_names_and_other_spellings_are_redirected(tmp_path: Path) ->
     assert followed.json()["sha"] == commit_id(ready.ingested.manifest)
 
 
+@pytest.mark.slow
 async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_nothing(
     own: GatewayNode, tmp_path: Path
 ) -> None:
@@ -245,6 +246,7 @@ async def test_a_name_is_whose_the_charter_says_and_a_strangers_claim_changes_no
         assert [item["id"] for item in listed] == ["free/model", "tests/model"]
 
 
+@pytest.mark.slow
 async def test_a_name_is_served_although_a_stranger_claims_it_three_hundred_times(
     own: GatewayNode, tmp_path: Path
 ) -> None:
@@ -298,6 +300,7 @@ async def test_what_the_owners_policy_refuses_is_a_403_and_no_bytes(tmp_path: Pa
             assert (await http.get("/api/models")).json() == []
 
 
+@pytest.mark.slow
 async def test_a_policy_that_changes_counts_without_a_restart_and_a_mistake_in_it_changes_nothing(
     tmp_path: Path,
 ) -> None:
@@ -489,6 +492,7 @@ async def test_a_list_reaches_every_repository_however_little_is_read_at_a_time(
                 assert seen == expected
 
 
+@pytest.mark.slow
 async def test_a_list_has_the_models_that_match_its_filters(tmp_path: Path) -> None:
     cards = {
         "tests/Tiny-Chat": "library_name: transformers\npipeline_tag: text-generation\ntags: [conversational]\n",

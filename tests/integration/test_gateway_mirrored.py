@@ -50,6 +50,7 @@ async def mirror(node: GatewayNode, hub: HubLike, revision: str = "main", name: 
     return found[-1]
 
 
+@pytest.mark.slow
 async def test_a_stock_client_gets_a_mirrored_repository_under_its_own_name_and_commit(
     tmp_path: Path, hub: HubLike
 ) -> None:

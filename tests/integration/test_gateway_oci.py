@@ -295,6 +295,7 @@ async def test_statements_proofs_signature_and_bill_of_materials_refer_to_the_mo
         assert await referrers(http, f"sha256:{sha256(b'unknown')}") == []
 
 
+@pytest.mark.slow
 async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: GatewayNode, tmp_path: Path) -> None:
     node = own
     await published(node, tmp_path, "v1", weights=100)
@@ -309,6 +310,7 @@ async def test_a_proof_that_was_listed_is_served_after_the_log_has_grown(own: Ga
         assert digest(blob.content) == document["layers"][0]["digest"]
 
 
+@pytest.mark.slow
 async def test_who_asks_for_digests_that_nobody_has_makes_no_referrers_again_whenever_a_log_grows(
     own: GatewayNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

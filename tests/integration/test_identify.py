@@ -53,6 +53,7 @@ def verified_and_adopted(client: Client, root: Path) -> None:
     assert (Path(found) / "weights.bin").read_bytes() == (model / "weights.bin").read_bytes()
 
 
+@pytest.mark.slow
 async def test_a_published_folder_is_identified_at_its_node_and_at_a_mirror(tmp_path: Path) -> None:
     publisher = Publisher.generate()
     founded = found(tmp_path / "nodes", 2, namespaces={"org": publisher.id})

@@ -105,6 +105,7 @@ async def pulled(scene: Scene, name: str, to: Path, *, listed: bool) -> ComityEr
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("listed", [False, True], ids=["by default", "by a policy that lists it"])
 async def test_a_pull_and_a_gateway_refuse_it_in_the_same_words(scene: Scene, tmp_path: Path, listed: bool) -> None:
     refused = await pulled(scene, "lab/tiny@v2", tmp_path / "v2", listed=listed)

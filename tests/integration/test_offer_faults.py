@@ -82,6 +82,7 @@ async def accusations(home: NodeHome) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 async def test_i11_a_log_that_grants_too_much_is_accused_by_every_mirror(tmp_path: Path) -> None:
     homes = found(tmp_path, 3).homes
     lender, borrower, window = Lender(homes[0]), Borrower(), this_week()

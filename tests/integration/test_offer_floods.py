@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import pytest
 from attackers.charter import copies
 from comity.trust.errors import ComityError
 from comity.wire.offer import Redeem
@@ -15,6 +16,7 @@ from support.offers import START, hours
 NOW = float(START)
 
 
+@pytest.mark.slow
 async def test_copies_of_a_request_keep_no_grantee_from_accepting_and_redeeming(tmp_path: Path) -> None:
     lender, borrower = Lender(make_home(tmp_path / "home", 0)), Borrower()
     lender.home.set("publishing", accept="none")

@@ -184,6 +184,7 @@ async def test_offers_are_found_by_their_properties(lender: Lender) -> None:
                 assert bool(await client.offers.search(query)) == matches, query
 
 
+@pytest.mark.slow
 async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tmp_path: Path) -> None:
     homes = found(tmp_path, 3).homes
     lender, borrower = Lender(homes[0]), Borrower.member(homes[2])
@@ -211,6 +212,7 @@ async def test_offers_are_found_at_every_mirror_and_their_chains_add_up_there(tm
             assert (chain.fault, chain.state.remaining) == (None, (900,))
 
 
+@pytest.mark.slow
 async def test_a_log_with_too_many_offer_records_is_not_kept_in_memory(tmp_path: Path) -> None:
     homes = found(tmp_path, 2).homes
     homes[1].set("limits", offer_lines_per_origin=2)

@@ -59,6 +59,7 @@ def laptop(tmp_path: Path, alone: tuple[str, ...]) -> Laptop:
     return Laptop(tmp_path, alone)
 
 
+@pytest.mark.slow
 @pytest.mark.netns
 def test_a_report_is_made_signed_and_checked_without_a_network(laptop: Laptop, tmp_path: Path) -> None:
     report, page = tmp_path / "r.json", tmp_path / "r.html"

@@ -281,6 +281,7 @@ async def told(site: Site, history: History, accepted: set[str]) -> None:
     await until(received, what=f"the events of the webhook of {site.home.name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_every_way_to_an_artifact_gives_the_same_answer(scene: Scene, seed: int, tmp_path: Path) -> None:
     history = await logged_history(

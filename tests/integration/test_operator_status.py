@@ -34,6 +34,7 @@ async def counted_once(home: NodeHome) -> bool:
     return bool(counts["held"] + counts["lacking"] == 1)
 
 
+@pytest.mark.slow
 async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> None:
     founded = found(tmp_path, 3)
     first, second, third = founded.homes
@@ -72,6 +73,7 @@ async def test_an_operator_sees_peers_logs_store_and_callers(tmp_path: Path) -> 
     assert "comity 0" in one.stdout and third.name not in one.stdout
 
 
+@pytest.mark.slow
 async def test_a_node_reports_what_it_lacks_why_and_which_artifacts_have_too_few_copies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -124,6 +124,7 @@ async def test_a_node_says_where_its_ranges_are_at_both_ports(tmp_path: Path, lo
                 await anybody.locations(sha256(b"nowhere"))
 
 
+@pytest.mark.slow
 async def test_a_node_without_ranges_names_no_place(tmp_path: Path) -> None:
     @asynccontextmanager
     async def alone(*parts: object) -> AsyncIterator[str]:
@@ -134,6 +135,7 @@ async def test_a_node_without_ranges_names_no_place(tmp_path: Path) -> None:
         assert await made.pull(tmp_path / "got") == WEIGHTS
 
 
+@pytest.mark.slow
 async def test_a_pull_takes_bytes_over_https_and_no_url_is_logged(
     tmp_path: Path, logged: list[dict[str, object]], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +153,7 @@ def copied(logged: list[dict[str, object]]) -> list[dict[str, object]]:
     return [line for line in logged if line["event"] == "fetched" and line["blob"] == BLOB]
 
 
+@pytest.mark.slow
 async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
     async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
@@ -406,6 +409,7 @@ async def test_nobody_there_is_unavailable_without_the_url(identity: TlsIdentity
     source.close()
 
 
+@pytest.mark.slow
 async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path: Path) -> None:
     async with scene(tmp_path, serve_gateway) as made:
         second = made.founded.homes[1]
@@ -429,6 +433,7 @@ async def test_a_holder_whose_copy_rots_refuses_it_and_fetches_it_anew(tmp_path:
                 assert await read(source, 0, 10) == WEIGHTS[:10]
 
 
+@pytest.mark.slow
 async def test_no_flipped_bit_is_served_and_each_is_repaired_while_readers_go_on(tmp_path: Path) -> None:
     rng = random.Random(11)
     async with scene(tmp_path, serve_gateway) as made:
@@ -554,6 +559,7 @@ async def test_a_lying_range_host_is_refused_by_plain_and_ends_a_chain(tmp_path:
         assert not any((tmp_path / "got").read_bytes()), "no wrong byte was written"
 
 
+@pytest.mark.slow
 async def test_the_node_of_a_publisher_and_a_mirror_give_the_same_chained_records(tmp_path: Path) -> None:
     expected = encode_records(chained().records)
     async with scene(tmp_path, serve_gateway) as made:

@@ -231,6 +231,7 @@ async def test_two_keys_of_one_origin_are_two_logs(home: NodeHome) -> None:
     assert listed[str(rival.verifier)] == f"/tlog/{sha256(str(rival.verifier).encode())}"
 
 
+@pytest.mark.slow
 async def test_anyone_may_push_a_members_log_to_a_node_that_cannot_reach_it(tmp_path: Path) -> None:
     founded = found(tmp_path, 2)
     first, second = founded.homes

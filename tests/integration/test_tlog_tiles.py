@@ -32,6 +32,7 @@ async def founded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tup
             await client.aclose()
 
 
+@pytest.mark.slow
 async def test_an_outsider_reads_an_own_and_a_mirrored_log_alike(founded: tuple[Founded, list[TlogRoutes]]) -> None:
     (home, other), routes = founded[0].homes, founded[1]
     prefix = hashlib.sha256(home.origin.encode()).hexdigest()

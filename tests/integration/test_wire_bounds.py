@@ -88,6 +88,7 @@ async def test_entries_at_other_indexes_are_refused() -> None:
                 pass
 
 
+@pytest.mark.slow
 async def test_claims_without_end_are_cut_off() -> None:
     located = types_pb2.Located(origin=ORIGIN, index=1, line=b"x").SerializeToString()
     async with lying("ArtifactService/GetClaims", repeating(located)) as client:

@@ -114,6 +114,7 @@ async def test_unread_answers_of_four_blocks_have_one_budget(
         await until(lambda: served.throttle.unsent.used == 0, what="the bytes to be released")
 
 
+@pytest.mark.slow
 async def test_many_honest_readers_of_one_block_are_served_in_turn(tmp_path: Path) -> None:
     """Of a budget that a few of them would fill."""
     async with serving(tmp_path, replace(OPEN, unsent_bytes=2 * limits.CHUNK)) as served:

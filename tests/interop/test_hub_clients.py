@@ -43,6 +43,7 @@ async def test_a_stock_client_downloads_bit_for_bit(tmp_path: Path, inline_node:
     assert found["cache_verify"] is True
 
 
+@pytest.mark.slow
 async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_path: Path) -> None:
     identity = crafted("localhost", ca=True)
     key, certificate = identity.pem()
@@ -61,6 +62,7 @@ async def test_the_same_over_tls_under_a_certificate_that_the_user_trusts(tmp_pa
     assert "certificate" in distrustful["no_repository"]["said"].lower()
 
 
+@pytest.mark.slow
 async def test_a_stock_client_sends_the_nodes_token_and_finds_nothing_beyond_its_reach(tmp_path: Path) -> None:
     async with gateway_node(tmp_path, public=False) as node:
         ready = await node.publish(model(tmp_path / "model", weights=400_000), "tests/model@v1")
@@ -98,6 +100,7 @@ async def test_missing_things_raise_the_clients_own_errors_and_an_upload_names_t
     assert "comity publish" in found["upload"]["said"]
 
 
+@pytest.mark.slow
 async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Path) -> None:
     with looking_at_each_request():
         async with gateway_node(tmp_path) as node:
@@ -111,6 +114,7 @@ async def test_a_warning_reaches_the_clients_user_once_a_repository(tmp_path: Pa
     assert found["download"]["sha256"] == ready.hashes["weights.bin"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", ("", "127.0.0.1:0"), ids=("inline", "file server"))
 async def test_a_flipped_bit_of_a_careless_server_is_accepted_and_ours_is_never_sent(
     tmp_path: Path, files: str

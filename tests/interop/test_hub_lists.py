@@ -14,6 +14,7 @@ from support.gateway import gateway_node
 from support.publisher import model
 
 
+@pytest.mark.slow
 async def test_hf_lists_the_models_that_it_was_asked_for(tmp_path: Path) -> None:
     hf = Path(sys.executable).with_name("hf")
     if not hf.exists():

@@ -221,6 +221,7 @@ FULL, SPENT = (0,) * MAX_ROTATIONS, (0,) * (MAX_ROTATIONS + 1)
 RIVALS = tuple((way,) for way in range(MAX_RIVALS + 1))
 
 
+@pytest.mark.slow
 @given(histories)
 @example(History((FULL,)))
 @example(History((SPENT,)))

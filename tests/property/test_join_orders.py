@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.examples import examples
 from support.joining_members import JoiningMember
 
 MEMBERS = st.integers(0, 3)
@@ -27,7 +28,7 @@ def _take(members: JoiningMember, step: tuple[str, int | None]) -> None:
     getattr(members, name)(*() if number is None else (number,))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(STEPS, max_size=14))
 def test_every_order_of_a_joins_steps_ends_with_the_member_admitted(steps: list[tuple[str, int | None]]) -> None:
     members = JoiningMember()
@@ -40,7 +41,7 @@ def test_every_order_of_a_joins_steps_ends_with_the_member_admitted(steps: list[
     assert members.admitted, (steps, members.lacked(), members.following)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(STEPS, max_size=14))
 def test_nothing_is_called_decided_that_no_quorum_of_nodes_follows(steps: list[tuple[str, int | None]]) -> None:
     members = JoiningMember()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import comity
+import pytest
 from comity.rules.signing import sign_content
 from comity.trust.evidence import MODEL_SIG
 from comity.trust.report import VerdictReport, summarise_report
@@ -50,6 +51,7 @@ def everything() -> Case:
     return GOOD.saying(*lines)
 
 
+@pytest.mark.slow
 def test_order_process_and_folder_change_no_byte(tmp_path: Path) -> None:
     told, expected = everything(), set[bytes]()
     for number, seed in enumerate(SEEDS):

@@ -125,6 +125,7 @@ def nearly_all(values: Sequence[float]) -> float:
     return sorted(values)[-1 - len(values) // 20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("liar", [False, True], ids=["honest", "a liar"])
 def test_uneven_links_are_full_and_bring_few_bytes_twice_also_beside_a_liar(liar: bool) -> None:
     made = cases(liar=liar)

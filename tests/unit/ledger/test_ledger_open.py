@@ -130,6 +130,7 @@ def test_the_newest_revision_is_that_of_the_newest_script() -> None:
     assert ScriptDirectory.from_config(config).get_current_head() == NEWEST
 
 
+@pytest.mark.slow
 def test_a_ledger_of_this_version_is_opened_without_alembic(tmp_path: Path) -> None:
     opening = f"from pathlib import Path; Ledger.open(Path({str(tmp_path)!r}), lambda: 0.0).close()"
     asking = f"import sys; from comity.ledger.ledger import Ledger; {opening}; print('alembic' in sys.modules)"

@@ -415,6 +415,7 @@ def unknown(number: int, size: int = 60_000) -> bytes:
     return Envelope(PAYLOAD_TYPE, padded.encode(), (signature,)).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "megabytes", [40, pytest.param(1024, marks=pytest.mark.long)], ids=["short", "a whole gigabyte"]
 )

@@ -105,6 +105,7 @@ def test_a_charter_that_the_nodes_of_a_quorum_follow_is_told_from_one_that_is_on
     assert (followed["epoch"], followed["members"]) == (0, 4), "no certificate of that charter is known here"
 
 
+@pytest.mark.slow
 def test_one_command_signs_both_votes_of_a_member_and_waits_for_the_others(
     federation: FakeFederation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def rehearsal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rehea
         yield Rehearsal(federation, api, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_kit_answers_while_no_node_of_the_cut_party_is_asked(rehearsal: Rehearsal) -> None:
     rehearsal.publish(selftest=(CAPITAL, SUM), samples=(CAPITAL, SUM, WRONG))
     order, served = rehearsal.order(at_least="0.6"), list[str]()

@@ -41,6 +41,7 @@ def summary(found: KitChecked, name: str) -> str:
     return next(row.summary for row in found.rows if row.name == name)
 
 
+@pytest.mark.slow
 @isolated_only
 def test_a_kit_that_runs_passes_and_its_missing_evidence_is_said(tmp_path: Path, cache: Path) -> None:
     kit = write_small_kit(tmp_path, selftest=(CAPITAL, SUM))
@@ -53,6 +54,7 @@ def test_a_kit_that_runs_passes_and_its_missing_evidence_is_said(tmp_path: Path,
     assert summary(again, "install").startswith("installed before")
 
 
+@pytest.mark.slow
 def test_what_ran_with_a_network_is_not_checked(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def alone(command: Any, **_: object) -> Isolated:
         return Isolated(list(command), NO_NAMESPACE, True)

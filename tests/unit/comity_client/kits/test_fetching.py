@@ -31,6 +31,7 @@ def locked(*wheels: Path) -> LockedDistribution:
     return LockedDistribution(name, version, (), tuple(sha256(wheel.read_bytes()) for wheel in wheels))
 
 
+@pytest.mark.slow
 def test_a_wheel_is_fetched_once_and_hashed_each_time(index: Path) -> None:
     wheel = make_wheel(index)
     begun: list[int] = []
@@ -48,6 +49,7 @@ def test_a_wheel_is_fetched_once_and_hashed_each_time(index: Path) -> None:
     assert [each.name for each in (cache_folder() / "wheels").iterdir()] == [what.wheels[0]], "scratch files were left"
 
 
+@pytest.mark.slow
 def test_each_python_gets_its_wheel(index: Path) -> None:
     tags = [f"cp3{minor}-cp3{minor}-manylinux_2_28_x86_64" for minor in (11, 12)]
     wheels = [make_wheel(index, tag=tag) for tag in tags]

@@ -22,6 +22,7 @@ def says(installed: InstalledKit) -> str:
     return subprocess.run([installed.python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_an_installation_is_kept_until_it_changes(tmp_path: Path) -> None:
     folder, cache = tmp_path / "kit", tmp_path / "cache"
     kit = write_small_kit(folder)

@@ -107,6 +107,7 @@ def kept(text: str) -> list[str]:
     return sorted(KEPT.findall(PLACEHOLDER.sub("", text)))
 
 
+@pytest.mark.slow
 def test_pages_of_all_languages_share_their_templates() -> None:
     """The compiled code is shared: the language of the first page must not decide that of the others."""
     for name in environment("en").list_templates():

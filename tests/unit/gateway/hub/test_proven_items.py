@@ -141,6 +141,7 @@ async def on_either(tmp_path: Path, backing: Backing | None) -> AsyncIterator[Ju
     await made.close()
 
 
+@pytest.mark.slow
 async def test_items_without_a_judge_are_those_of_the_judge(on_either: JudgedRepositories) -> None:
     node = on_either
     node.store.put(sha256(README), README)

@@ -113,6 +113,7 @@ async def test_a_manifest_that_cannot_be_read_stops_a_removal_but_not_an_order(n
     assert not node.store.has(sha256(FIRST))
 
 
+@pytest.mark.slow
 async def test_no_manifest_is_read_twice(node: WithdrawingNode, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Digest] = []
 

@@ -259,6 +259,7 @@ async def test_a_long_statement_displaces_no_short_ones(quiet: Flooded, monkeypa
     assert found[-1].others
 
 
+@pytest.mark.slow
 async def test_a_stranger_whom_the_asker_names_is_heard(flooded: Flooded) -> None:
     stranger = Identity.made("stranger 150")
     wanted = stranger.advise(ARTIFACT, "beware")
@@ -268,6 +269,7 @@ async def test_a_stranger_whom_the_asker_names_is_heard(flooded: Flooded) -> Non
     assert wanted in {each.line for each in await flooded.resolved(Digest(stranger.id))}
 
 
+@pytest.mark.slow
 async def test_an_author_with_more_statements_than_an_answer_has_is_marked(flooded: Flooded) -> None:
     loud = Identity.made("loud")
     flooded.say("loud", loud.inception, *(loud.advise(ARTIFACT, f"beware {number}") for number in range(140)))
@@ -278,6 +280,7 @@ async def test_an_author_with_more_statements_than_an_answer_has_is_marked(flood
     assert flooded.of_publisher(found) == 3
 
 
+@pytest.mark.slow
 async def test_a_claim_of_a_name_by_somebody_whom_the_asker_names_is_not_displaced(
     flooded: Flooded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
