@@ -13,7 +13,11 @@ from comity_cli.main import COMMANDS
 from comity_cli.main import command as root
 from comity_cli.output import Output
 
-_BLOCK = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^ *```([^\n]*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+"""Also in a list, where a block is indented."""
+_SHELL = ("sh", "console")
+_QUOTED = re.compile(r'"\$\(([^()"]*)\)"')
+"""A command whose output is one word: "$(comity env)"."""
 _INLINE = re.compile(r"`(comity [^`]+)`")
 _ADVISED = re.compile(r"\bcomity (.*?)(?=[;,:)]|   | then |$)")
 _ENDS = ("|", "||", "&&", ";", ">", ">>", "&", ")")
@@ -21,9 +25,9 @@ _ENDS = ("|", "||", "&&", ";", ">", ">>", "&", ")")
 
 def shown(text: str) -> Iterator[list[str]]:
     """Arguments of each `comity …` in the code blocks of a Markdown text; continued lines are joined."""
-    for block in _BLOCK.findall(text):
-        for line in block.replace("\\\n", " ").splitlines():
-            yield from _arguments(line.strip().removeprefix("$ "))
+    for mark, block in _BLOCK.findall(text):
+        for line in map(str.strip, block.replace("\\\n", " ").splitlines()):
+            yield from _arguments(line.removeprefix("$ "), typed=line.startswith("$ ") or mark in _SHELL)
 
 
 def mentioned(text: str) -> Iterator[list[str]]:
@@ -72,13 +76,16 @@ def exists(words: list[str]) -> bool:
     return all(verb in lazy.commands for verb in words[1].split("|"))
 
 
-def _arguments(line: str) -> Iterator[list[str]]:
+def _arguments(line: str, *, typed: bool) -> Iterator[list[str]]:
+    """Raises ValueError for a line that a person types and that has a quotation mark too many."""
     try:
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer = shlex.shlex(_QUOTED.sub(r"(\1)", line), posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words = list(lexer)
     except ValueError:
-        return  # output of a command, with a quotation mark in it
+        if typed and "comity" in line:
+            raise
+        return  # output of a command
     for at, (word, following) in enumerate(itertools.pairwise(words)):
         if Path(word).name == "comity" and (at == 0 or following in COMMANDS):
             rest = words[at + 1 :]
