@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -148,7 +148,7 @@ def _differences(found: Identified, each: FolderOf) -> Iterator[str]:
         yield f"or {plural(len(others), 'other artifact')} with as many of these files"
 
 
-def _some(paths: tuple[str, ...]) -> str:
+def _some(paths: Sequence[str]) -> str:
     more = f" and {len(paths) - PATHS} more" if len(paths) > PATHS else ""
     return ", ".join(paths[:PATHS]) + more
 
@@ -197,8 +197,11 @@ def _show_rest(out: Output, found: Identified, every: bool) -> None:
             )
         if len(files) > len(shown):
             out.say(f"  and {plural(len(files) - len(shown), 'file')} more; --all lists them")
-    for problem, count in Counter(each.problem for each in found.unread).items():
-        out.warn(f"{plural(count, 'path')} not read: {problem}")
+    unread = defaultdict[str, list[str]](list)
+    for each in found.unread:
+        unread[each.problem].append(str(each.path))
+    for problem, paths in unread.items():
+        out.warn(f"{plural(len(paths), 'path')} not read: {problem}: {_some(paths)}")
     for said in found.nodes:
         if said.problem:
             out.warn(f"{said.node}: {said.problem}")

@@ -29,7 +29,7 @@ from comity.wire.files import file_reference
 
 from comity_client.hub_cache import default_cache
 from comity_client.identify.disk import DiskFile
-from comity_client.identify.identify import Identified, IndexedFile, locate
+from comity_client.identify.identify import Identified, IndexedFile, locate, unread_paths
 from comity_client.identify.judging import KnownArtifact
 from comity_client.identify.kept_indexes import FETCH, FoundInIndex, KeptIndex, NamedByIndex, find_files
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer
@@ -70,7 +70,7 @@ def identify_by_index(indexes: Sequence[KeptIndex], files: Sequence[DiskFile], p
         matched=replace(matched, unknown=tuple(each for each in rest if unknown(reference_of(each)))),
         artifacts=judged,
         unsure=tuple(each for each in rest if not unknown(reference_of(each))),
-        unread=tuple(each for each in files if each.sha256 is None),
+        unread=unread_paths(files, rest),
         nodes=nodes,
         files=sum(each.within is None for each in files),
         bytes=sum({each.identity: each.size for each in files if each.within is None}.values()),

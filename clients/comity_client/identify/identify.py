@@ -29,7 +29,8 @@ from comity.wire.files import file_reference
 
 from comity_client.events import OnEvent
 from comity_client.evidence.proofs import fetch_object
-from comity_client.identify.disk import DiskFile, HashCache, read_files, unpack
+from comity_client.identify.archives import is_archive
+from comity_client.identify.disk import UNPACKED, DiskFile, HashCache, read_files, unpack
 from comity_client.identify.judging import KnownArtifact, judge
 from comity_client.identify.layouts import with_layouts
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer, ask_nodes
@@ -37,6 +38,8 @@ from comity_client.identify.match import MatchedFiles, cover, match, within_fold
 from comity_client.identify.tensors import SameTensorsFound
 from comity_client.pull.order import PullContext
 from comity_client.session import Session
+
+NESTED: Final = "an archive in an archive: not looked into"
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -63,8 +66,8 @@ class IndexedFile:
 @frozen
 class Identified:
     """What was found. `unsure` are files of which nothing was found, while nodes left something out of their answers
-    or named too many artifacts to look at all; `unread`: what could not be read; `named`: files that an index names,
-    where nobody was asked."""
+    or named too many artifacts to look at all; `unread`: what could not be read (`unread_paths`); `named`: files that
+    an index names, where nobody was asked."""
 
     matched: MatchedFiles
     artifacts: Mapping[Digest, KnownArtifact]
@@ -124,11 +127,18 @@ async def identify(
         matched=replace(matched, unknown=tuple(unknown)),
         artifacts=dict(zip(places, judged, strict=True)),
         unsure=tuple(unsure),
-        unread=tuple(each for each in files if each.sha256 is None),
+        unread=unread_paths(files, matched.unknown),
         nodes=claims.nodes,
         files=sum(each.within is None for each in files),
         bytes=sum({each.identity: each.size for each in files if each.within is None}.values()),
     )
+
+
+def unread_paths(files: Iterable[DiskFile], unknown: Iterable[DiskFile]) -> tuple[DiskFile, ...]:
+    """What could not be read, and the content of each archive that is in an archive and is no known file itself."""
+    nested = (each.path for each in unknown if each.in_archive and is_archive(each.path.name))
+    contents = (DiskFile(path.with_name(path.name + UNPACKED), problem=NESTED) for path in nested)
+    return (*(each for each in files if each.sha256 is None), *contents)
 
 
 def locate(files: Iterable[DiskFile], matched: MatchedFiles) -> tuple[dict[Digest, Path], dict[Digest, Path]]:

@@ -117,7 +117,23 @@ def test_there_is_no_file_or_one_that_cannot_be_read(model: Path) -> None:
     assert printed(command, "empty", status=5)["read_files"] == 0
     (model / "gone").symlink_to("nothing")
     assert printed(command, model, status=5)["unread"][0]["path"] == "model/gone"
-    assert "1 path not read" in run(command, model).output
+    assert "1 path not read: a link to nothing: model/gone" in run(command, model).output
+
+
+def test_an_unknown_archive_in_an_archive_is_said_to_be_not_looked_into(model: Path) -> None:
+    """Of one that an artifact has as a file, nothing is left to say."""
+    with zipfile.ZipFile("inner.zip", "w") as inner:
+        inner.writestr("config.json", FILES["config.json"])
+    with zipfile.ZipFile("outer.zip", "w") as outer:
+        outer.write("inner.zip")
+        outer.writestr("renamed.tar", FILES["README.md"])
+    document = printed(command, "outer.zip", status=9)
+    assert [each["file"] for each in document["unknown"]] == ["outer.zip!/inner.zip"]
+    assert document["unread"] == [
+        {"path": "outer.zip!/inner.zip!", "problem": "an archive in an archive: not looked into"}
+    ]
+    said = " ".join(run(command, "outer.zip").output.split())
+    assert "1 path not read: an archive in an archive: not looked into: outer.zip!/inner.zip!" in said
 
 
 def test_hostile_names_are_printed_on_one_line_without_control_characters(model: Path) -> None:
