@@ -175,9 +175,9 @@ class ArtifactClient(TrustClient):
         Unavailable; PolicyNotMet with the claimants listed if only the owner can decide."""
         return self._user.run(lambda session: self._user.resolve(session, reference, policy), ahead=True)
 
-    def search(self, text: str, limit: int = 50) -> list[FoundArtifacts]:
+    def search(self, text: str, limit: int = 50, kind: str = "") -> list[FoundArtifacts]:
         """Raises Unavailable."""
-        return self._user.run(lambda session: search_artifacts(session, text, limit))
+        return self._user.run(lambda session: search_artifacts(session, text, limit, kind))
 
     def show(self, reference: str, *, policy: Policy | None = None) -> ArtifactInfo:
         """Describe an artifact. The statements of authors whom `policy` names are read first; without one, the default

@@ -200,7 +200,7 @@ class FakeNode:
             if of_author or entry.statement.predicate == "node-record":
                 yield replace(located, attached=True)
 
-    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0, kind: str = "") -> SearchPage:
         await self._answering()
         words = query.casefold().split()
         hits = [

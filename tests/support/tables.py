@@ -19,7 +19,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "identities": ("id", "home", "display"),
     "rotations": ("identity", "statement"),
     "nodes": ("id", "key"),
-    "publications": ("predicate", "name", "publisher", "version", "repository", "artifact"),
+    "publications": ("predicate", "name", "publisher", "version", "repository", "artifact", "kind"),
     "claimants": ("name", "publisher"),
 }
 """Columns that do not depend on the order in which a node proved things."""

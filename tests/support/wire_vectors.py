@@ -142,8 +142,8 @@ class AnsweringNode:
     async def _manifest(self) -> bytes:
         return b"manifest"
 
-    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
-        self.asked.append((query, cursor, limit))
+    async def search(self, query: str, cursor: str = "", limit: int = 0, kind: str = "") -> SearchPage:
+        self.asked.append((query, cursor, limit, kind))
         located = self._values.located
         return SearchPage(self._values.some(located), self._values.word(), self._values.some(located))
 
@@ -596,5 +596,6 @@ async def recorded(seed: str) -> tuple[list[tuple[str, list[str], list[str]]], l
     await client.upstream.decide(values.text(), values.word(), values.some(values.word), keep=True)
     async for _ in client.upstream.queued():
         pass
+    await client.search(values.text(), kind="dataset")
     made = [(path, [data.hex() for data in sent], [data.hex() for data in got]) for path, sent, got in channel.calls]
     return made, [repr(asked) for each in (node, pins, audits, told, offers, imports) for asked in each.asked]

@@ -144,7 +144,7 @@ class MemoryNode:
     ) -> AsyncGenerator[FoundAnswer, None]:
         yield FoundAnswer(Lookup.of_name(name, named=named), self.resolve(name, named=named))
 
-    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0, kind: str = "") -> SearchPage:
         return SearchPage((LocatedEntry(ORIGIN, limit, query.encode()),), cursor + "next")
 
     async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:

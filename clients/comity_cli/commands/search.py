@@ -41,14 +41,12 @@ class SearchDocument:
 @click.option("--kind", metavar="KIND", help=f"Only artifacts of this kind, such as {', '.join(ARTIFACT_KINDS[1:3])}.")
 def command(text: str, limit: int, kind: str | None) -> None:
     """List publications and mirrored commits whose name contains every word of TEXT, from the reachable nodes. If there
-    is none, list names that are near TEXT. With --kind, list those of the first 1,000 results whose publisher states
-    that kind; a model is what its publisher calls nothing else."""
+    is none, list names that are near TEXT. With --kind, list only those whose publisher states that kind, by a
+    statement that is verified here; a model is what its publisher calls nothing else."""
     out = output()
     wanted = check_kind(kind) if kind is not None else None
     with out.waiting("asking the nodes"):
-        found = client().search(text, limit if wanted is None else MOST)
-    if wanted is not None:
-        found = [hit for hit in found if hit.kind == wanted][:limit]
+        found = client().search(text, limit, wanted or "")
     groups: dict[tuple[str, str, str], list[FoundArtifacts]] = {}
     for hit in found:
         groups.setdefault((hit.name, hit.artifact, hit.publisher), []).append(hit)

@@ -16,15 +16,16 @@ from typing import Final, TypeVar
 from comity.rules.artifact_kind import MODEL, kind_of, stated_by
 from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest
-from comity.trust.errors import Malformed
+from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
 from comity.trust.node_records import signed_by_node
 from comity.trust.policy import Policy
 from comity.trust.resolution import Candidate, newest_first
-from comity.trust.statement import Entry
+from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import KEY_PREDICATES, PUBLISHED
 from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
+from comity.wire.artifact import SearchPage
 from comity.wire.client import NodeClient
 from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
@@ -60,25 +61,26 @@ class FoundArtifacts:
     kind: str | None = None
 
 
-async def search_artifacts(session: Session, text: str, limit: int) -> list[FoundArtifacts]:
+async def search_artifacts(session: Session, text: str, limit: int, kind: str = "") -> list[FoundArtifacts]:
     """Return at most `limit` publications and mirrored commits whose names contain all words of `text`, sorted by name;
     if there are none, those whose names are near it, the nearest first. A publication that was stated several times is
     listed once, by its newest statement: by the positions that nodes claim if they agree, else by proven ones, of at
     most `MAX_ORDERED` publications. Where there are more, each node names one in turn, so that no node fills the list
-    alone.
+    alone. With a kind, only those that are proven to be of it: nodes are asked for it, and none is believed.
 
     Raises Unavailable.
     """
-    answers = await session.ask(lambda node: _pages(node, text, limit))
+    answers = await session.ask(lambda node: _pages(node, text, limit, kind))
     if not answers.found:
         raise answers.failure("the search has no answer")
-    found = await _listings(session, _merged(answers.found), limit)
+    found = _of_kind(await _listings(session, _merged(answers.found), limit), kind)
     if found or not text.strip():
         return sorted(found, key=lambda listing: listing.name)
     fragments = name_fragments(text)
-    nearby = await session.ask(lambda node: _containing(node, fragments))
+    nearby = await session.ask(lambda node: _containing(node, fragments, kind))
     located = _merged(nearby.found)
-    listed = [replace(each, near=True) for each in await _listings(session, located, len(located.found))]
+    near_names = _of_kind(await _listings(session, located, len(located.found)), kind)
+    listed = [replace(each, near=True) for each in near_names]
     rated = {each: nearness(text, each.name) for each in listed}
     near = [each for each in listed if rated[each] >= NEAR]
     return sorted(near, key=lambda each: (-rated[each], each.name))[:limit]
@@ -192,24 +194,51 @@ def nearness(text: str, name: str) -> float:
     return sum(max(difflib.SequenceMatcher(None, word, part).ratio() for part in parts) for word in words) / len(words)
 
 
-async def _containing(node: NodeClient, fragments: Sequence[str]) -> _SearchAnswer:
-    answers = [await _pages(node, part, MAX_NEAR) for part in fragments]
+async def _containing(node: NodeClient, fragments: Sequence[str], kind: str) -> _SearchAnswer:
+    answers = [await _pages(node, part, MAX_NEAR, kind) for part in fragments]
     found = [item for answer in answers for item in answer.found]
     return _SearchAnswer(found, [item for answer in answers for item in answer.advisories])
 
 
-async def _pages(node: NodeClient, text: str, limit: int) -> _SearchAnswer:
-    """Raises Malformed (UNBOUNDED) if the pages of the node do not end."""
+async def _pages(node: NodeClient, text: str, limit: int, kind: str) -> _SearchAnswer:
+    """What a node says it has of a kind; one of an older version gives every kind, of which others are left out here.
+
+    Raises Malformed (UNBOUNDED) if the pages of the node do not end.
+    """
     answer = _SearchAnswer()
     cursor = ""
     for _ in range(MAX_PAGES):
-        page = await node.search(text, cursor)
-        answer.found.extend(page.found)
+        page = await node.search(text, cursor, kind=kind)
+        answer.found.extend(_claimed_of_kind(page, kind) if kind else page.found)
         answer.advisories.extend(page.advisories)
         if len(answer.found) >= limit or not page.next_cursor or page.next_cursor == cursor:
             return _SearchAnswer(answer.found[:limit], answer.advisories)
         cursor = page.next_cursor
     raise Malformed("the search does not end", why=f"more than {MAX_PAGES} pages", code="UNBOUNDED")
+
+
+def _claimed_of_kind(page: SearchPage, kind: str) -> list[LocatedEntry]:
+    """Those of a page that are of a kind by what it says itself, proven or not."""
+    said = [entry for item in page.advisories if (entry := _parsed(item)) is not None]
+
+    def claimed(item: LocatedEntry) -> bool:
+        entry = _parsed(item)
+        if entry is None or (by := entry.statement.by) is None:
+            return False
+        return kind_of(stated_by(said, by.id, entry.statement.subject)) == kind
+
+    return [item for item in page.found if claimed(item)]
+
+
+def _parsed(item: LocatedEntry) -> Entry | None:
+    try:
+        return parse_entry(item.line)
+    except ComityError:
+        return None
+
+
+def _of_kind(found: list[FoundArtifacts], kind: str) -> list[FoundArtifacts]:
+    return [each for each in found if not kind or each.kind == kind]
 
 
 def _mirrored(session: Session, entries: Iterable[Entry], times: ClaimedTimes) -> list[FoundArtifacts]:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Select, and_, func, or_, select, tuple_
 from comity.ledger import intake, schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.entry_rows import MAX_LINES
-from comity.ledger.intake import OTHER
+from comity.ledger.subject_reads import OTHER
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, Unavailable
 from comity.trust.frozen import frozen

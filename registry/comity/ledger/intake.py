@@ -23,7 +23,8 @@ from comity.ledger import schema
 from comity.ledger.database import Database, LogRow, find_log
 from comity.ledger.listing_turns import PublicationTurns, name_parts
 from comity.ledger.name_search import NamedPlace, name_index
-from comity.ledger.subject_reads import next_round
+from comity.ledger.stated_kinds import write_kinds
+from comity.ledger.subject_reads import OTHER, next_round
 from comity.trust.encoding import Digest, canonical
 from comity.trust.errors import ComityError, Conflict
 from comity.trust.frozen import frozen
@@ -31,6 +32,7 @@ from comity.trust.identity import Inception
 from comity.trust.node_records import NodeRecord
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import (
+    ARTIFACT_KIND,
     INCEPTION,
     KNOWN_PREDICATES,
     NODE_RECORD,
@@ -42,8 +44,6 @@ from comity.trust.statement_kinds import (
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
-OTHER: Final = ""
-"""The kind of statements with a predicate that this version does not know."""
 MAX_FOLDED: Final = 512
 
 T = TypeVar("T")
@@ -232,6 +232,15 @@ def insert_facts(connection: Connection, log_id: int, facts: Sequence[StatementF
     connection.execute(insert(schema.statements), rows)
     _insert_subjects(connection, log_id, facts)
     _insert_publications(connection, log_id, numbered)
+    write_kinds(
+        connection,
+        (
+            (digest, item.by)
+            for item in facts
+            if item.predicate in (PUBLISHED, ARTIFACT_KIND)
+            for digest in item.subjects
+        ),
+    )
     for item in facts:
         _insert_keys(connection, log_id, item)
 

@@ -10,23 +10,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, Select, and_, exists, select, tuple_
+from sqlalchemy import Connection, and_, exists, select, tuple_
 
 from comity.ledger import schema
 from comity.ledger.database import Database
-from comity.ledger.intake import OTHER, fold_name
+from comity.ledger.intake import fold_name
+from comity.ledger.stated_kinds import read_kinds
 from comity.ledger.subject_reads import ProvenPosition
-from comity.rules.artifact_kind import KindStated, stated_by
+from comity.rules.artifact_kind import KindStated
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM
-from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import ADVISORY, ARTIFACT_KIND, PUBLISHED
+from comity.trust.statement_kinds import ADVISORY, PUBLISHED
 
 MAX_NAMES: Final = 100
 """Names in one call."""
-MAX_STATED: Final = 64
-"""Statements that are read of the kind of one artifact: of one publisher, who corrects it `MAX_NUMBER` times."""
 
 _LOG, _ENTRY, _SUBJECT = schema.logs.c, schema.entries.c, schema.subjects.c
 _PUBLICATION, _CLAIMANT, _IDENTITY = schema.publications.c, schema.claimants.c, schema.identities.c
@@ -105,28 +103,9 @@ class ListedNames:
         self, published: Collection[tuple[Digest, Digest]]
     ) -> dict[tuple[Digest, Digest], tuple[KindStated, ...]]:
         """Returns what publishers state of the kinds of their artifacts, by artifact and publisher: of each at most
-        `MAX_STATED` statements."""
-        pairs = list(dict.fromkeys(published))
-        found: dict[tuple[Digest, Digest], list[ProvenPosition]] = {}
+        `stated_kinds.MAX_STATED` statements."""
         with self._database.reading() as connection:
-            for start in range(0, len(pairs), MAX_NAMES):
-                for digest, by, log_id, index in connection.execute(_kinds_of(pairs[start : start + MAX_NAMES])):
-                    if len(positions := found.setdefault((digest, by), [])) < MAX_STATED:
-                        positions.append(ProvenPosition(log_id, index))
-        lines = self.lines([position for positions in found.values() for position in positions]) if found else {}
-        return {
-            pair: stated_by((parse_entry(lines[at]) for at in positions if at in lines), pair[1], pair[0])
-            for pair, positions in found.items()
-        }
-
-
-def _kinds_of(pairs: Sequence[tuple[Digest, Digest]]) -> Select[Digest, Digest, int, int]:
-    """Selects the statements of these authors about the kinds of these artifacts; those too that were read by a version
-    that did not know them."""
-    own = tuple_(_SUBJECT.digest, _SUBJECT.by).in_(pairs)
-    wanted = select(_SUBJECT.digest, _SUBJECT.by, _SUBJECT.log_id, _SUBJECT.index)
-    few = (_SUBJECT.kind.in_((ARTIFACT_KIND, OTHER)), _SUBJECT.round < MAX_STATED)
-    return wanted.where(own, *few).order_by(_SUBJECT.kind, _SUBJECT.round)
+            return read_kinds(connection, published)
 
 
 def _only_claimants(connection: Connection, names: Sequence[str]) -> dict[str, Digest]:

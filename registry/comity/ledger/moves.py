@@ -3,9 +3,9 @@
 The revision of the tables tells it, which every version of Comity reads before anything else:
 
     source       target
-    0023         copying-0023    rows are copied, and copied again where they changed
-    moved-0023   copying-0023    the source never opens again: all was compared while no other process could write it
-    moved-0023   0023            the target is the ledger
+    0024         copying-0024    rows are copied, and copied again where they changed
+    moved-0024   copying-0024    the source never opens again: all was compared while no other process could write it
+    moved-0024   0024            the target is the ledger
 
 So at most one of them opens after a crash at any moment, and no version of Comity can write to both. The table `marks`
 of the source names the target that it was moved to, and that of the target the log that is copied into it: what is

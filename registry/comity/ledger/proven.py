@@ -20,7 +20,6 @@ from comity.ledger.artifact_names import artifact_names, first_artifact_names
 from comity.ledger.claim_order import NameClaimant, first_claims
 from comity.ledger.database import Database, find_log
 from comity.ledger.intake import (
-    OTHER,
     ClaimedName,
     IdentityFacts,
     fold_name,
@@ -29,7 +28,7 @@ from comity.ledger.intake import (
     statement_facts,
 )
 from comity.ledger.name_search import MAX_GRAMS, grams_of, name_index
-from comity.ledger.subject_reads import ProvenPosition, first_authors, first_authors_of_each, read_about
+from comity.ledger.subject_reads import OTHER, ProvenPosition, first_authors, first_authors_of_each, read_about
 from comity.ledger.tree import corrupt_ledger
 from comity.rules.precedence import Bounds, Precedence, Selection
 from comity.rules.retention import NamedArtifact
@@ -55,6 +54,11 @@ _LAST_CHARACTER: Final = "\U0010ffff"
 _LOG, _ENTRY, _STATEMENT, _SUBJECT = schema.logs.c, schema.entries.c, schema.statements.c, schema.subjects.c
 _PUBLICATION, _CLAIMANT, _IDENTITY = schema.publications.c, schema.claimants.c, schema.identities.c
 _ROTATION, _NODE = schema.rotations.c, schema.nodes.c
+_LISTED: Final = (
+    _PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index,
+    _PUBLICATION.name, _PUBLICATION.version, _PUBLICATION.kind,
+)  # fmt: skip
+"""What a `ListedPublication` is made of."""
 
 ALL_KINDS: Final = (*sorted(KNOWN_PREDICATES), OTHER)
 WITHOUT_AUDITS: Final = (*sorted(KNOWN_PREDICATES - {AUDITED}), OTHER)
@@ -85,11 +89,12 @@ class ProvenLine:
 @frozen
 class ListedPublication:
     """A publication in a listing, ordered by `turn`, then log. `turn` and `position.log_id` are the cursor of the next
-    page. `name` is the folded name with its version."""
+    page. `name` is the folded name with its version, `kind` that of the artifact (`stated_kinds`)."""
 
     turn: int
     position: ProvenPosition
     name: str
+    kind: str
 
 
 @frozen
@@ -323,17 +328,15 @@ class ProvenTables:
         with self._database.reading() as connection:
             return list(connection.execute(wanted.order_by(_CLAIMANT.name).limit(limit)).scalars())
 
-    def listed(self, after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
+    def listed(self, after: tuple[int, int] | None, limit: int, kinds: Collection[str] = ()) -> list[ListedPublication]:
         """Returns publications after a cursor (turn, log id), in an order in which the publishers of each log take
-        turns (`listing_turns`)."""
-        columns = (_PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index, _PUBLICATION.name, _PUBLICATION.version)
+        turns (`listing_turns`); only of artifacts of these kinds, if any are given."""
         place = tuple_(_PUBLICATION.turn, _PUBLICATION.log_id)
-        wanted = select(*columns).where(place > (after or (0, -1))).order_by(_PUBLICATION.turn, _PUBLICATION.log_id)
+        wanted = select(*_LISTED).where(place > (after or (0, -1))).order_by(_PUBLICATION.turn, _PUBLICATION.log_id)
+        each = [wanted.where(_PUBLICATION.kind == kind) for kind in sorted(kinds)] or [wanted]
         with self._database.reading() as connection:
-            return [
-                ListedPublication(turn, ProvenPosition(log, index), named_version(name, label))
-                for turn, log, index, name, label in connection.execute(wanted.limit(limit))
-            ]
+            found = [[_listed(row) for row in connection.execute(one.limit(limit))] for one in each]
+        return sorted(itertools.chain(*found), key=lambda item: (item.turn, item.position.log_id))[:limit]
 
     def names_in_turn(self, after: str, limit: int) -> list[str]:
         """Returns folded names of repositories, published or mirrored, each once and without `hf:`, after the name
@@ -361,28 +364,40 @@ class ProvenTables:
         with self._database.reading() as connection:
             return _name_places(connection, names)
 
-    def named(self, words: Sequence[str], after: tuple[int, int] | None, limit: int) -> NamedPage:
+    def named(
+        self, words: Sequence[str], after: tuple[int, int] | None, limit: int, kinds: Collection[str] = ()
+    ) -> NamedPage:
         """Returns at most `limit` publications after a cursor whose folded name with version contains all of `words`,
-        in the order of `listed`. Looks at `MAX_CANDIDATES` names at most: a page may be short and have a next one."""
+        in the order of `listed`; only of artifacts of these kinds, if any are given. Looks at `MAX_CANDIDATES` names at
+        most: a page may be short and have a next one."""
         _check(limit)
-        grams = grams_of(*words)[:MAX_GRAMS]
         if not all(word.isprintable() for word in words):
             return NamedPage((), None)  # no name has such characters
+        grams = grams_of(*words)[:MAX_GRAMS]
+        if grams and kinds and self._are_few(after, kinds):
+            grams = []  # more may have the words
         found: list[ListedPublication] = []
         looked_at, cursor = 0, after
         while looked_at < MAX_CANDIDATES:
             size = min(MAX_ANSWER, max(64, 2 * limit)) if grams or not words else MAX_ANSWER
-            page = self._candidates(grams, cursor, size) if grams else self.listed(cursor, size)
+            page = self._candidates(grams, cursor, size) if grams else self.listed(cursor, size, kinds)
             looked_at += len(page)
             for item in page:
                 cursor = item.turn, item.position.log_id
-                if all(word in item.name for word in words):
+                if all(word in item.name for word in words) and (not kinds or item.kind in kinds):
                     found.append(item)
                     if len(found) == limit:
                         return NamedPage(tuple(found), cursor)
             if len(page) < size:
                 return NamedPage(tuple(found), None)
         return NamedPage(tuple(found), cursor)
+
+    def _are_few(self, after: tuple[int, int] | None, kinds: Collection[str]) -> bool:
+        """Whether one search can look at all that are of these kinds."""
+        later = tuple_(_PUBLICATION.turn, _PUBLICATION.log_id) > (after or (0, -1))
+        wanted = select(_PUBLICATION.turn).where(_PUBLICATION.kind.in_(sorted(kinds)), later).limit(MAX_CANDIDATES)
+        with self._database.reading() as connection:
+            return len(connection.execute(wanted).all()) < MAX_CANDIDATES
 
     def names_with(self, words: Sequence[str], most: int) -> list[str] | None:
         """Returns the folded names (with `hf:` for an upstream) that contain all of `words`, in order; None if more
@@ -396,16 +411,13 @@ class ProvenTables:
             places = name_index(connection).find(connection, grams, (0, -1), most + 1)
             if len(places) > most:
                 return None
-            names = {name for _, _, _, name, _ in _at_turns(connection, places)}
+            names = {name for _, _, _, name, _, _ in _at_turns(connection, places)}
         return sorted(name for name in names if all(word in name for word in words))
 
     def _candidates(self, grams: Sequence[str], after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
         with self._database.reading() as connection:
             places = name_index(connection).find(connection, grams, after or (0, -1), limit)
-            return [
-                ListedPublication(turn, ProvenPosition(log, index), named_version(name, label))
-                for turn, log, index, name, label in _at_turns(connection, places)
-            ]
+            return [_listed(row) for row in _at_turns(connection, places)]
 
     def about(
         self,
@@ -546,15 +558,19 @@ def _name_places(connection: Connection, names: Sequence[str]) -> dict[str, tupl
     return found
 
 
-def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list[tuple[int, int, int, str, str]]:
-    """Turn, log, index, folded name and version of publications, in the order of `places`."""
-    columns = (_PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index, _PUBLICATION.name, _PUBLICATION.version)
-    found: dict[tuple[int, int], tuple[int, int, int, str, str]] = {}
+def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list[Any]:
+    """Publications as `_LISTED` has them, in the order of `places`."""
+    found: dict[tuple[int, int], Any] = {}
     for some in _chunks(places, 200):
         here = tuple_(_PUBLICATION.log_id, _PUBLICATION.turn).in_([(log_id, turn) for turn, log_id in some])
-        for turn, log_id, index, name, version in connection.execute(select(*columns).where(here)):
-            found[turn, log_id] = turn, log_id, index, name, version
+        for row in connection.execute(select(*_LISTED).where(here)):
+            found[row[0], row[1]] = row
     return [found[place] for place in places if place in found]
+
+
+def _listed(row: Any) -> ListedPublication:
+    turn, log_id, index, name, version, kind = row
+    return ListedPublication(turn, ProvenPosition(log_id, index), named_version(name, version), kind)
 
 
 def _lines_of(connection: Connection, positions: Selection[ProvenPosition]) -> Selection[ProvenLine]:

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from typing import Final
 
-NEWEST: Final = "0023"
+NEWEST: Final = "0024"
 """The revision of the newest migration."""

@@ -278,14 +278,17 @@ publications = Table(
     Column("version", bytewise(96), nullable=False),
     Column("repository", String(300), nullable=False),
     Column("artifact", DigestBytes, nullable=False),
+    Column("kind", bytewise(40), nullable=False, server_default="model"),
     Index(None, "name", "publisher", "version"),
     Index(None, "turn", "log_id"),
+    Index(None, "kind", "turn", "log_id"),
     Index(None, "log_id", "publisher", "turn"),
     Index(None, "log_id", "index", unique=True),
     sqlite_with_rowid=False,
 )
 """Verified `published` and `observed` statements. `name` is the folded repository, `turn` the place in lists, in which
-the publishers of each log take turns (`listing_turns`)."""
+the publishers of each log take turns (`listing_turns`), `kind` what the publisher states of the artifact
+(`stated_kinds`)."""
 
 claimants = Table(
     "claimants",

@@ -21,6 +21,8 @@ from comity.rules.precedence import select as choose
 from comity.trust.encoding import Digest
 from comity.trust.frozen import frozen
 
+OTHER: Final = ""
+"""The kind of statements with a predicate that this version does not know."""
 FEW: Final = 128
 """Statements about a digest that are read at once."""
 PAGE: Final = 64

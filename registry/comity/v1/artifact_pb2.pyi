@@ -281,22 +281,28 @@ class SearchRequest(_message.Message):
     QUERY_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     query: _builtins.str
     """Words, all of which a name or title must contain; at most 512 bytes."""
     cursor: _builtins.str
     """From the previous page; empty for the first. At most 256 bytes."""
     limit: _builtins.int
     """1 to 50; 0 leaves it to the node."""
+    kind: _builtins.str
+    """Only publications of artifacts of this kind, as their publishers state it; at most 40 bytes, empty for every kind. A
+    node that does not know this field gives those of every kind.
+    """
     def __init__(
         self,
         *,
         query: _builtins.str = ...,
         cursor: _builtins.str = ...,
         limit: _builtins.int = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "limit", b"limit", "query", b"query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "kind", b"kind", "limit", b"limit", "query", b"query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Protocol, TypeAlias
 
+from comity.rules.artifact_kind import check_kind
 from comity.rules.descent import DescentQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -42,6 +43,10 @@ class SearchPage:
 
 def _page_size(limit: int) -> int:
     return read_integer(limit, "limit", most=limits.SEARCH_PAGE) or limits.SEARCH_PAGE
+
+
+def _kind(text: str) -> str:
+    return check_kind(text) if text else ""
 
 
 class ArtifactService(Protocol):
@@ -88,8 +93,10 @@ class ArtifactService(Protocol):
         query: _Name,
         cursor: Annotated[str, Exact(limits.TOKEN)] = "",
         limit: Annotated[int, Read(_page_size)] = 0,
+        kind: Annotated[str, Read(_kind)] = "",
     ) -> SearchPage:
-        """At most `limit` results; 0 for the maximum."""
+        """At most `limit` results; 0 for the maximum. With a kind, only artifacts whose publishers state it; a model is
+        what its publisher calls nothing else."""
 
     @rpc("FindFiles", items=limits.FILES_MESSAGES)
     def files(self, prefixes: Annotated[FilePrefixes, FILE_PREFIXES]) -> AsyncGenerator[FoundFiles, None]:

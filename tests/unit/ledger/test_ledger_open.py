@@ -18,12 +18,13 @@ from comity.ledger import schema
 from comity.ledger.database import LOCK_FILE as LOCK
 from comity.ledger.database import SCRIPTS, Database, find_log, migrate
 from comity.ledger.history import History
-from comity.ledger.intake import OTHER, IntakeStore
+from comity.ledger.intake import IntakeStore
 from comity.ledger.ledger import DATABASE_FILE, Ledger
 from comity.ledger.piece_records import PieceLocation, PieceRecordTable
 from comity.ledger.proven import ProvenTables
 from comity.ledger.revisions import NEWEST
 from comity.ledger.sqlite import CACHED_KIB, SqliteFile
+from comity.ledger.subject_reads import OTHER
 from comity.rules.pieces import FIXED_LAYOUT, encode_records
 from comity.rules.signing import sign_content
 from comity.trust.artifact import PieceRecord

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comity.ledger import intake, listed_names
+from comity.ledger import intake, stated_kinds
 from comity.ledger.ledger import Ledger
 from comity.ledger.listed_names import MAX_NAMES, ListedNames, OwnedNames
 from comity.node.intake import LineProver
@@ -140,7 +140,7 @@ def test_the_kinds_of_artifacts_are_those_that_their_publishers_state(ledger: Le
 
 
 def test_what_strangers_state_of_a_kind_is_not_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listed_names, "MAX_STATED", 1)
+    monkeypatch.setattr(stated_kinds, "MAX_STATED", 1)
     say(ledger, FAR, OWNER.entry, RIVAL.entry, *(kind("prompt", RIVAL, number=number) for number in range(5)),
         kind("dataset"))  # fmt: skip
     names, pair = ListedNames(ledger._database), (sha256(b"artifact 0"), OWNER.id)

@@ -50,7 +50,7 @@ class Client:
             raise Unavailable("gone")
         return header.size
 
-    async def search(self, text: str, cursor: str) -> SearchPage:
+    async def search(self, text: str, cursor: str, *, kind: str) -> SearchPage:
         turn = self._turn()
         return SearchPage((), str(turn))
 
@@ -99,7 +99,7 @@ async def test_a_file_removed_here_after_its_upload_does_not_fail_the_publicatio
 
 async def test_a_search_with_endless_pages_ends() -> None:
     with pytest.raises(Malformed) as refused:
-        await _pages(cast(NodeClient, Client()), "word", 50)
+        await _pages(cast(NodeClient, Client()), "word", 50, "")
     assert refused.value.code == "UNBOUNDED"
 
 

@@ -172,9 +172,9 @@ class ArtifactServicer:
         keys = await self._ledger.run(proven.keys_of, officer)
         return tuple(dict.fromkeys(found.line for found in (*keys, *warnings.found, *about.found)))
 
-    async def search(self, query: str, cursor: str = "", limit: int = 0) -> SearchPage:
+    async def search(self, query: str, cursor: str = "", limit: int = 0, kind: str = "") -> SearchPage:
         words, after = fold_name(query).split(), _after(cursor)
-        page = await self._ledger.run(self._proven.named, words, after, limit)
+        page = await self._ledger.run(self._proven.named, words, after, limit, (kind,) if kind else ())
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
         advised = await self._ledger.run(self._said_by_publishers, lines)
         times = await self._ledger.run(self._times.times)

@@ -29,7 +29,7 @@ def hit(licence: str, *, proven: bool = True, publisher: Digest = PUBLISHER) -> 
 def test_a_search_shows_the_same_bytes_under_one_name_once(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [hit("mit", proven=False), hit("Apache-2.0"), hit("mit", publisher=sha256(b"another"))]
     found[:2] = [replace(found[0], known_since=day(2)), replace(found[1], known_since=day(1))]
-    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit: found))
+    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit, kind: found))
     rows = CliRunner().invoke(command, ["search", "model"]).stdout.splitlines()[1:]
     assert len(rows) == 2, "another publisher is another row"
     assert "mit / Apache-2.0" in rows[0]
