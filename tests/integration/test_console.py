@@ -435,6 +435,8 @@ async def test_the_catalogue_is_read_page_by_page(
         assert "model-3" in (await page(http, "/-/catalogue?q=MODEL-3")).text
         gguf = await page(http, "/-/catalogue?format=gguf&licence=mit")
         assert ("model-1" in gguf.text, "model-2" in gguf.text) == (True, False)
+        assert "model-1" in (await page(http, "/-/catalogue?kind=model")).text
+        assert "model-1" not in (await page(http, "/-/catalogue?kind=dataset")).text
 
 
 async def test_no_page_shows_a_secret_or_a_path_of_the_node(own: GatewayNode, tmp_path: Path) -> None:

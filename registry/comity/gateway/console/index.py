@@ -1,9 +1,9 @@
 """Artifacts by name, and the members with copies of them: read from the ledger and the index of copies by a background
 task.
 
-(1) the task reads verified `published` and `observed` statements in the order in which they were proven, in steps of
-    `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when the charter or the known
-    nodes change, another file is made; until it is complete, pages show the old one
+(1) the task reads verified `published`, `observed` and `artifact-kind` statements in the order in which they were
+    proven, in steps of `STEP`, into a file (`listing_file`). A start goes on from the position in the file; when the
+    charter or the known nodes change, another file is made; until it is complete, pages show the old one
 (2) who has a copy, and whose copy another member tested, is what `comity.node.copies.index` has and
     `comity.trust.copies` says of it; the task follows its changes, and looks at an artifact again on the day on which a
     result about it becomes stale
@@ -16,7 +16,7 @@ Not thread-safe: call from the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -31,6 +31,7 @@ from comity.gateway.console.listing_file import (
     ListedArtifact,
     ListingFile,
     Readable,
+    ReadKind,
     ReadStatement,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
@@ -43,6 +44,7 @@ from comity.node.projection import Follower, Position
 from comity.node.reading import ReadState
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.threads import AsyncLedger, Clock, Pools
+from comity.rules.artifact_kind import kind_of
 from comity.rules.audit import DAY
 from comity.rules.copy_counts import holders, next_change
 from comity.trust.artifact import Manifest
@@ -50,11 +52,11 @@ from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, parse_entry
-from comity.trust.statement_kinds import PUBLICATION_PREDICATES, PUBLISHED
+from comity.trust.statement_kinds import ARTIFACT_KIND, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
-PREDICATES: Final = PUBLICATION_PREDICATES
+PREDICATES: Final = (*PUBLICATION_PREDICATES, ARTIFACT_KIND)
 STEP: Final = 256
 """Statements read at a time."""
 DETAILS: Final = 32
@@ -136,8 +138,8 @@ class ArtifactIndex:
         listing, follower = self._next, self._follower
         lines = await follower.next(STEP)
         if lines:
-            found = await self._ledger.run(self._read, lines)
-            await self._pools.files(listing.add, found, Position.at(lines[-1]))
+            found, kinds = await self._ledger.run(self._read, lines)
+            await self._pools.files(listing.add, found, Position.at(lines[-1]), kinds)
         refreshed = await self._pools.files(self._refresh, listing)
         details = await self._pools.files(self._read_details, listing)
         if not lines:
@@ -237,13 +239,24 @@ class ArtifactIndex:
                 remove_sqlite_cache(other)
         self.ready = True
 
-    def _read(self, lines: Sequence[ProvenLine]) -> list[ReadStatement]:
-        """Blocking. What lines add."""
+    def _read(self, lines: Sequence[ProvenLine]) -> tuple[list[ReadStatement], list[ReadKind]]:
+        """Blocking. What lines add: names, and kinds of artifacts that may have had a name before."""
         found = [statement for line in lines if (statement := self._statement(line)) is not None]
+        about = [parse_entry(line.line).statement for line in lines]
+        corrected = {(each.subject, each.by.id) for each in about if each.predicate == ARTIFACT_KIND and each.by}
+        published = {(each.artifact, each.publisher) for each in found if each.publisher is not None}
+        stated = self._ledger.tables.listed.stated_kinds(corrected | published)
+        kinds = {pair: kind_of(stated.get(pair, ())) for pair in corrected | published}
         publishers = {statement.publisher for statement in found if statement.publisher is not None}
         proven = self._ledger.tables.proven
         labels = {known.id: known.display for known in proven.identities(publishers).values()} if publishers else {}
-        return [_with_label(statement, labels) for statement in found]
+        known = [
+            replace(each, label=labels.get(each.publisher, ""), kind=kinds[each.artifact, each.publisher])
+            if each.publisher is not None
+            else each
+            for each in found
+        ]
+        return known, [ReadKind(*pair, kinds[pair]) for pair in sorted(corrected)]
 
     def _statement(self, line: ProvenLine) -> ReadStatement | None:
         """Blocking. What a line adds; None if it adds nothing: its author is not a node of this federation."""
@@ -251,6 +264,8 @@ class ArtifactIndex:
         predicate = entry.statement.predicate
         if predicate == PUBLISHED:
             return self._published(line, Published.parse(entry.statement))
+        if predicate == ARTIFACT_KIND:
+            return None
         author = entry.statement.by
         record = self._membership.node(author) if author is not None else None
         if record is None:
@@ -291,9 +306,3 @@ def formats_of(manifest: Manifest) -> tuple[str, ...]:
     """The formats of the weights, by the ends of the file names."""
     ends = (FORMATS.get(PurePosixPath(entry.path).suffix.lower()) for entry in manifest.files)
     return tuple(sorted({name for name in ends if name}))
-
-
-def _with_label(statement: ReadStatement, labels: Mapping[Digest, str]) -> ReadStatement:
-    if statement.publisher is None:
-        return statement
-    return replace(statement, label=labels.get(statement.publisher, ""))

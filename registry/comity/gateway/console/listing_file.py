@@ -23,6 +23,7 @@ from comity.gateway.console.copies import CopyHolders
 from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
 from comity.ledger.name_search import MAX_GRAMS, SQLITE_INDEX, grams_of, sqlite_match
 from comity.node.projection import START, Position, Projection, ProjectionTables, packed, unpacked
+from comity.rules.artifact_kind import MODEL
 from comity.rules.copy_counts import CopyPolicy
 from comity.trust.encoding import Digest, bare_digest
 from comity.trust.errors import Malformed
@@ -64,10 +65,11 @@ CREATE INDEX artifact_pending ON artifact (digest) WHERE pending = 1;
 CREATE TABLE repository (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, name TEXT NOT NULL, publisher BLOB NOT NULL, label TEXT NOT NULL,
     version TEXT NOT NULL, licence TEXT NOT NULL, artifact BLOB NOT NULL, versions INTEGER NOT NULL,
-    others INTEGER NOT NULL, part INTEGER NOT NULL);
+    others INTEGER NOT NULL, part INTEGER NOT NULL, kind TEXT NOT NULL);
 CREATE INDEX repository_turn ON repository (part, key);
+CREATE INDEX repository_kind ON repository (kind, part, key);
 CREATE INDEX repository_publisher ON repository (publisher, part DESC);
-CREATE INDEX repository_artifact ON repository (artifact);
+CREATE INDEX repository_artifact ON repository (artifact, publisher);
 CREATE VIRTUAL TABLE words USING {SQLITE_INDEX};
 CREATE TABLE holders (
     kind TEXT NOT NULL, members TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (kind, members)) WITHOUT ROWID;
@@ -76,14 +78,14 @@ CREATE TABLE facet (
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
 CREATE INDEX facet_number ON facet (kind, number DESC);
 """
-_TABLES: Final = ProjectionTables("console list", "the list of the console", 2, _SCHEMA)
+_TABLES: Final = ProjectionTables("console list", "the list of the console", 3, _SCHEMA)
 _REPOSITORY: Final = (
-    "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others,"
+    "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others, r.kind,"
     " a.digest, a.held, a.tested, a.size, a.files, a.formats"
 )
-_COLUMNS: Final = ("name", "publisher", "label", "version", "licence", "artifact", "versions", "others", "part")
+_COLUMNS: Final = ("name", "publisher", "label", "version", "licence", "artifact", "versions", "others", "part", "kind")
 _PUT_REPOSITORY: Final = (
-    f"INSERT INTO repository (key, {', '.join(_COLUMNS)}) VALUES (?,?,?,?,?,?,?,?,?,?)"
+    f"INSERT INTO repository (key, {', '.join(_COLUMNS)}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
     f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{each} = excluded.{each}' for each in _COLUMNS)}"
 )
 
@@ -107,8 +109,8 @@ class ListedArtifact:
 
 @frozen
 class ListedRepository:
-    """A repository, with its last logged version by its owner. `publisher` is None for a mirrored repository.
-    `others`: others claim the name too."""
+    """A repository, with its last logged version by its owner, of which `kind` is that of the artifact. `publisher` is
+    None for a mirrored repository. `others`: others claim the name too."""
 
     key: str
     name: str
@@ -119,6 +121,7 @@ class ListedRepository:
     artifact: ListedArtifact
     versions: int = 1
     others: bool = False
+    kind: str = MODEL
 
     @property
     def mirrored(self) -> bool:
@@ -141,6 +144,16 @@ class ReadStatement:
     licence: str = ""
     manifest: SideObject | None = None
     bound: bool = False
+    kind: str = MODEL
+
+
+@frozen
+class ReadKind:
+    """What a line adds that states the kind of an artifact: the kind that counts with it."""
+
+    artifact: Digest
+    publisher: Digest
+    kind: str
 
 
 @frozen
@@ -152,6 +165,7 @@ class CatalogueQuery:
     licence: str = ""
     format: str = ""
     size: str = ""
+    kind: str = ""
     jurisdiction: str = ""
     short_of: CopyPolicy | None = None
 
@@ -240,13 +254,18 @@ class ListingFile(Projection):
         with self._reading() as database:
             return int(database.execute("SELECT followed FROM state").fetchone()[0])
 
-    def add(self, statements: Sequence[ReadStatement], position: Position) -> None:
+    def add(self, statements: Sequence[ReadStatement], position: Position, kinds: Sequence[ReadKind] = ()) -> None:
         """Add what lines say, and move the position, in one transaction. The copies of new artifacts are due."""
         counts = _CountChanges()
         with self._counting(counts, position) as database:
             for said in statements:
                 _add_artifact(database, counts, said)
                 _add_name(database, counts, said)
+            for stated in kinds:
+                values = (stated.kind, packed(stated.artifact), packed(stated.publisher), stated.kind)
+                database.execute(
+                    "UPDATE repository SET kind = ? WHERE artifact = ? AND publisher = ? AND kind <> ?", values
+                )
 
     def due(self, day: int, limit: int) -> list[Digest]:
         """Artifacts whose copies must be looked at on this day: new ones, and those that are due."""
@@ -331,6 +350,7 @@ class ListingFile(Projection):
                 start,
                 most,
                 lambda found: readable(found.key) and matches(found.artifact.held_by),
+                query.kind,
             )
         with self._reading() as database:
             named = f"r.id IN ({','.join('?' * len(rare))})" if rare else "0"
@@ -359,22 +379,26 @@ class ListingFile(Projection):
         start: _ListPlace,
         most: int,
         fits: Callable[[ListedRepository], bool],
+        kind: str = "",
     ) -> CataloguePage:
-        """Read at most `SCANNED` names after `start`."""
+        """Read at most `SCANNED` names after `start`, with a kind only names of that kind."""
         where, values = condition
-        window = f"SELECT * FROM repository r WHERE {order.later} ORDER BY {order.columns} LIMIT ?"
-        last = f"SELECT id FROM repository r WHERE {order.later} ORDER BY {order.columns} LIMIT 1 OFFSET ?"
+        later, place = (
+            (f"{order.later} AND r.kind = ?", (*order.of(start), kind)) if kind else (order.later, order.of(start))
+        )
+        window = f"SELECT * FROM repository r WHERE {later} ORDER BY {order.columns} LIMIT ?"
+        last = f"SELECT id FROM repository r WHERE {later} ORDER BY {order.columns} LIMIT 1 OFFSET ?"
         joined = f"({window}) r JOIN artifact a ON a.digest = r.artifact"
         wanted = f"SELECT {_REPOSITORY} FROM {joined} WHERE {where} ORDER BY {order.columns}"
         found: list[ListedRepository] = []
         with self._reading() as database:
-            with closing(database.execute(wanted, (*order.of(start), SCANNED, *values))) as rows:
+            with closing(database.execute(wanted, (*place, SCANNED, *values))) as rows:
                 for repository in map(_listed, rows):
                     if fits(repository):
                         found.append(repository)
                     if len(found) > most:
                         return CataloguePage(tuple(found[:most]), found[most - 1].key)
-            row = database.execute(last, (*order.of(start), SCANNED - 1)).fetchone()
+            row = database.execute(last, (*place, SCANNED - 1)).fetchone()
         return CataloguePage(tuple(found), f"{ROW}{row[0]}" if row else "")
 
     def _place(self, after: str) -> _ListPlace:
@@ -440,12 +464,12 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
         _count(counts, known, -1)
     newest = (said.version, said.licence, packed(said.artifact))
     if same:
-        wanted = "version = ?, licence = ?, artifact = ?, versions = versions + (version <> ?) WHERE key = ?"
-        database.execute(f"UPDATE repository SET {wanted}", (*newest, said.version, said.key))
+        wanted = "version = ?, licence = ?, artifact = ?, versions = versions + (version <> ?), kind = ? WHERE key = ?"
+        database.execute(f"UPDATE repository SET {wanted}", (*newest, said.version, said.kind, said.key))
     else:
         owner = (said.key, said.repository, _stored(said.publisher), said.label)
         part = _next_part(database, said.publisher)
-        added = database.execute(_PUT_REPOSITORY, (*owner, *newest, 1, known is not None, part))
+        added = database.execute(_PUT_REPOSITORY, (*owner, *newest, 1, known is not None, part, said.kind))
         if known is None:
             database.execute("INSERT INTO words (rowid, name) VALUES (?, ?)", (added.lastrowid, said.key))
     for repository in _rows(database, "WHERE r.key = ?", (said.key,)):
@@ -502,6 +526,9 @@ def _conditions(query: CatalogueQuery) -> tuple[str, tuple[object, ...]]:
     if query.format:
         parts.append("instr(',' || a.formats || ',', ',' || ? || ',') > 0")
         values.append(query.format)
+    if query.kind:
+        parts.append("r.kind = ?")
+        values.append(query.kind)
     if query.size:
         parts.append("a.size >= ? AND a.size < ?")
         values += SIZES.get(query.size, (0, 0))
@@ -526,14 +553,15 @@ def _rows(database: sqlite3.Connection, where: str, values: Sequence[object]) ->
 
 
 def _listed(row: tuple[object, ...]) -> ListedRepository:
-    key, name, publisher, label, version, licence, versions, others, digest, held, tested, size, files, formats = row
+    key, name, publisher, label, version, licence, versions, others, kind, *facts = row
+    digest, held, tested, size, files, formats = facts
     known = tuple(each for each in str(formats).split(",") if each)
     assert isinstance(digest, bytes)
     sets = (int(str(held), 16), int(str(tested), 16))
     artifact = ListedArtifact(unpacked(digest), *sets, int(str(size)), int(str(files)), known)
     owner = unpacked(publisher) if isinstance(publisher, bytes) and publisher else None
     about = (str(key), str(name), owner, str(label), str(version), str(licence), artifact)
-    return ListedRepository(*about, int(str(versions)), bool(others))
+    return ListedRepository(*about, int(str(versions)), bool(others), str(kind))
 
 
 def _stored(publisher: str | None) -> bytes:

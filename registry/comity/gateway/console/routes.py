@@ -52,7 +52,7 @@ from comity.ledger.intake import fold_name
 from comity.node.home import ServedHome
 from comity.node.pull_counts import WeekCount, counted_file
 from comity.node.threads import Pools
-from comity.rules.artifact_kind import MODEL, kind_of
+from comity.rules.artifact_kind import ARTIFACT_KINDS
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import NotFound
 
@@ -172,6 +172,7 @@ class Console:
             reader.field("licence"),
             reader.field("format"),
             reader.field("size"),
+            reader.field("kind"),
             reader.field("in"),
             state.rule if reader.field("copies") == "short" else None,
         )
@@ -188,15 +189,7 @@ class Console:
             facets=facets,
             known=known,
             withdrawn=gone,
-            kinds=await self._ledger.run(self._kinds, found.found),
         )
-
-    def _kinds(self, listed: Sequence[ListedRepository]) -> Mapping[str, str]:
-        """Blocking. The kinds of the repositories that are no models, by their keys."""
-        signed = {each.key: (each.artifact.digest, each.publisher) for each in listed if each.publisher is not None}
-        stated = self._ledger.tables.listed.stated_kinds(signed.values())
-        kinds = {key: kind_of(stated.get(pair, ())) for key, pair in signed.items()}
-        return {key: kind for key, kind in kinds.items() if kind != MODEL}
 
     def _times(self, listed: Sequence[ListedRepository]) -> tuple[Mapping[Digest, int], frozenset[Digest]]:
         """Blocking. Since when the artifacts are known here, and those that their publishers withdrew."""
@@ -328,7 +321,8 @@ class Console:
     async def _facets(self, state: FederationState) -> Mapping[str, list[tuple[str, str, int]]]:
         """The most frequent values of each facet: value, label, and number of repositories."""
         found = {kind: await self._index.facets(kind, FACET_VALUES) for kind in FACETS}
-        return {**found, "in": [(code, code, 0) for code in state.jurisdictions]}
+        chosen = {"in": state.jurisdictions, "kind": ARTIFACT_KINDS}
+        return {**found, **{name: [(value, value, 0) for value in values] for name, values in chosen.items()}}
 
     def _redirect(self, reader: Reader, name: str, revision: str | None) -> Response:
         path = f"/{name}/tree/{revision}" if revision else f"/{name}"

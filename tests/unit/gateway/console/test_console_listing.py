@@ -21,6 +21,7 @@ from comity.gateway.console.listing_file import (
     CopySets,
     ListedArtifact,
     ListingFile,
+    ReadKind,
     ReadStatement,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
@@ -453,3 +454,35 @@ def test_the_copies_of_all_members_are_counted_in_one_pass_over_the_sets(found: 
     assert sets.passes == 1
     for bit in (1 << number for number in range(13)):
         assert by_bit.get(bit, 0) == sum(number for held, number in found.items() if held & bit)
+
+
+@pytest.mark.parametrize("words", [(), ("model",), ("m",)])
+def test_a_search_for_a_kind_reads_names_of_that_kind_alone(
+    listing: ListingFile, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_file, "SCANNED", 3)
+    monkeypatch.setattr(listing_file, "MAX_RARE", 3)
+    said = [claim(number, f"a/model-{number:02}") for number in range(20)]
+    listing.add([replace(each, kind="dataset") if number % 10 == 5 else each for number, each in enumerate(said)], END)
+    assert pages(listing, CatalogueQuery(words, kind="dataset"), 10) == [["a/model-05", "a/model-15"]]
+    listing.add([], END, [ReadKind(said[15].artifact, OTHER, "prompt"), ReadKind(said[5].artifact, OWNER, "prompt")])
+    assert pages(listing, CatalogueQuery(words, kind="prompt"), 10) == [["a/model-05"]]
+    assert pages(listing, CatalogueQuery(words, kind="dataset"), 10) == [["a/model-15"]], "of another publisher"
+    assert len([name for page in pages(listing, CatalogueQuery(words, kind="model"), 2) for name in page]) == 18
+
+
+async def test_a_kind_is_listed_whether_it_was_stated_before_or_after_the_publication(indexed: Indexed) -> None:
+    def kind(number: int, word: str, correction: int = 0) -> bytes:
+        subject = f"a/m{number}@v1", sha256(Release(b"%d\n" % number).manifest)
+        return PUBLISHER.say("artifact-kind", subject, {"kind": word, "name": subject[0], "number": correction})
+
+    indexed.ledger.logs.append(OWN.vkey, [kind(0, "dataset"), kind(1, "dataset")])
+    indexed.publish(0, 3)
+    with closing(indexed.index()) as index:
+        await complete(index)
+        assert names(index.listing, CatalogueQuery(kind="dataset")) == ["a/m0", "a/m1"]
+        indexed.ledger.logs.append(OWN.vkey, [kind(1, "model", 1), kind(2, "prompt")])
+        await complete(index)
+        assert names(index.listing, CatalogueQuery(kind="dataset")) == ["a/m0"]
+        assert names(index.listing, CatalogueQuery(kind="prompt")) == ["a/m2"]
+        assert names(index.listing, CatalogueQuery(kind="model")) == ["a/m1"]
