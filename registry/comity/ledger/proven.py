@@ -56,7 +56,7 @@ _PUBLICATION, _CLAIMANT, _IDENTITY = schema.publications.c, schema.claimants.c, 
 _ROTATION, _NODE = schema.rotations.c, schema.nodes.c
 _LISTED: Final = (
     _PUBLICATION.turn, _PUBLICATION.log_id, _PUBLICATION.index,
-    _PUBLICATION.name, _PUBLICATION.version, _PUBLICATION.kind,
+    _PUBLICATION.name, _PUBLICATION.version, _PUBLICATION.artifact, _PUBLICATION.kind,
 )  # fmt: skip
 """What a `ListedPublication` is made of."""
 
@@ -94,7 +94,12 @@ class ListedPublication:
     turn: int
     position: ProvenPosition
     name: str
+    artifact: Digest
     kind: str
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.turn, self.position.log_id
 
 
 @frozen
@@ -336,7 +341,7 @@ class ProvenTables:
         each = [wanted.where(_PUBLICATION.kind == kind) for kind in sorted(kinds)] or [wanted]
         with self._database.reading() as connection:
             found = [[_listed(row) for row in connection.execute(one.limit(limit))] for one in each]
-        return sorted(itertools.chain(*found), key=lambda item: (item.turn, item.position.log_id))[:limit]
+        return sorted(itertools.chain(*found), key=lambda item: item.place)[:limit]
 
     def names_in_turn(self, after: str, limit: int) -> list[str]:
         """Returns folded names of repositories, published or mirrored, each once and without `hf:`, after the name
@@ -383,7 +388,7 @@ class ProvenTables:
             page = self._candidates(grams, cursor, size) if grams else self.listed(cursor, size, kinds)
             looked_at += len(page)
             for item in page:
-                cursor = item.turn, item.position.log_id
+                cursor = item.place
                 if all(word in item.name for word in words) and (not kinds or item.kind in kinds):
                     found.append(item)
                     if len(found) == limit:
@@ -411,7 +416,7 @@ class ProvenTables:
             places = name_index(connection).find(connection, grams, (0, -1), most + 1)
             if len(places) > most:
                 return None
-            names = {name for _, _, _, name, _, _ in _at_turns(connection, places)}
+            names = {name for _, _, _, name, *_ in _at_turns(connection, places)}
         return sorted(name for name in names if all(word in name for word in words))
 
     def _candidates(self, grams: Sequence[str], after: tuple[int, int] | None, limit: int) -> list[ListedPublication]:
@@ -569,8 +574,8 @@ def _at_turns(connection: Connection, places: Sequence[tuple[int, int]]) -> list
 
 
 def _listed(row: Any) -> ListedPublication:
-    turn, log_id, index, name, version, kind = row
-    return ListedPublication(turn, ProvenPosition(log_id, index), named_version(name, version), kind)
+    turn, log_id, index, name, version, *about = row
+    return ListedPublication(turn, ProvenPosition(log_id, index), named_version(name, version), *about)
 
 
 def _lines_of(connection: Connection, positions: Selection[ProvenPosition]) -> Selection[ProvenLine]:

@@ -51,7 +51,7 @@ ARTIFACT_KINDS: Final = (MODEL, ADAPTER, DATASET, EMBEDDING_STORE, EVALUATION_SE
 HUB_MODELS: Final = "model"
 HUB_DATASETS: Final = "dataset"
 """Types of repositories of a Hub, as `repo_type` of huggingface_hub has them."""
-_DATASETS: Final = frozenset({DATASET, EMBEDDING_STORE, EVALUATION_SET})
+DATASET_KINDS: Final = frozenset({DATASET, EMBEDDING_STORE, EVALUATION_SET})
 """Kinds that a Hub has as datasets: data that programs read, and no weights or rules for one model."""
 MAX_KIND: Final = 40
 _WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
@@ -73,7 +73,7 @@ def kind_text(kind: str) -> str:
 
 def hub_types(kind: str) -> tuple[str, ...]:
     """The types of repositories by which a Hub answers for this kind, the one by which it is listed first."""
-    if kind in _DATASETS:
+    if kind in DATASET_KINDS:
         return (HUB_DATASETS,)
     return (HUB_MODELS,) if kind in ARTIFACT_KINDS else (HUB_MODELS, HUB_DATASETS)
 

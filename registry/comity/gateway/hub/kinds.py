@@ -3,38 +3,28 @@
 An artifact is a model unless its publisher states another kind (`comity.rules.artifact_kind`). Of each artifact only
 what its own publisher stated is read, and a limited number of lines, so that what others state costs nothing.
 
-The list of datasets reads the statements of kinds, and no other names: of a million models it reads none. Such a
-statement is a claim about a name. So `is_listed` compares it with the item of the list, which was made from what the
-name means here: another publisher's statement, an older version and a kind that was corrected list nothing.
+The list of datasets reads the publications of these kinds, and no other names: of a million models it reads none, and
+publishers take turns in it. A publication is a claim about a name. So `is_listed` compares it with the item of the
+list, which was made from what the name means here: another publisher's dataset and an older version list nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from comity.gateway.hub.catalogue import is_within_reach
 from comity.ledger.intake import fold_name
-from comity.ledger.proven import ProvenLine
+from comity.ledger.proven import ListedPublication
+from comity.node.services.artifact import read_cursor, write_cursor
 from comity.node.threads import AsyncLedger
-from comity.rules.artifact_kind import HUB_DATASETS, KindStated, hub_types
-from comity.trust.errors import Malformed
-from comity.trust.frozen import frozen
-from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import ARTIFACT_KIND
+from comity.rules.artifact_kind import DATASET_KINDS, HUB_DATASETS, hub_types
 
 STEP: Final = 256
-"""Statements of kinds that are read at once."""
-SCANNED: Final = 4_096
-"""Statements of kinds that one request reads at most. A page may be short, with a cursor to continue."""
-
-
-@frozen
-class StatedDataset:
-    """A statement that a repository has a dataset, and its place in the order of the list."""
-
-    stated: KindStated
-    number: int
+"""Publications that are read at once."""
+STEPS: Final = 4
+"""Reads of one request at most. A page may be short, with a cursor to continue."""
+DatasetPublications: TypeAlias = Mapping[str, Sequence[ListedPublication]]
 
 
 class DatasetList:
@@ -45,59 +35,39 @@ class DatasetList:
 
     async def names(
         self, words: str, author: str, after: str, most: int, reach: Sequence[str]
-    ) -> tuple[dict[str, StatedDataset], str]:
-        """Return at most `most` statements that a repository is a dataset, by its folded name, whose name contains all
-        of `words`, is of `author` if given, and is within `reach`; and the cursor to continue, empty at the end.
-        Raises Malformed (CURSOR)."""
-        number = _number(after)
+    ) -> tuple[DatasetPublications, str]:
+        """Return what is published as datasets under at most `most` names of repositories, by the folded name, which
+        contains all of `words`, is of `author` if given, and is within `reach`; and the cursor to continue, empty at
+        the end. Raises Malformed (CURSOR)."""
+        place, named = read_cursor(after), self._ledger.tables.proven.named
         prefix = f"{fold_name(author)}/" if author else ""
         wanted = fold_name(words).split()
-        found: dict[str, StatedDataset] = {}
-        for _ in range(SCANNED // STEP):
-            lines = await self._ledger.run(self._some, number)
-            for line, stated in _datasets(lines):
-                number = line.number
-                name = fold_name(stated.name.repository)
+        found: dict[str, list[ListedPublication]] = {}
+        for _ in range(STEPS):
+            page = await self._ledger.run(named, [*wanted, prefix], place, STEP, DATASET_KINDS)
+            for each in page.found:
+                name = each.name.rpartition("@")[0]
                 fits = name.startswith(prefix) and all(word in name for word in wanted)
                 if fits and is_within_reach(name, reach):
-                    found[name] = StatedDataset(stated, line.number)
+                    found.setdefault(name, []).append(each)
                 if len(found) == most:
-                    return found, str(number)
-            if len(lines) < STEP:
+                    return found, write_cursor(each.place)
+            if page.after is None:
                 return found, ""
-            number = lines[-1].number
-        return found, str(number)
-
-    def _some(self, after: int) -> list[ProvenLine]:
-        """Blocking."""
-        return self._ledger.tables.proven.since(after, (ARTIFACT_KIND,), STEP)
+            place = page.after
+        return found, write_cursor(place)
 
 
-def is_listed(item: Mapping[str, Any], stated: Mapping[str, StatedDataset] | None) -> bool:
-    """Whether an item of the list belongs into the list of datasets, by the statement about its name; with None, into
-    the list of models."""
+def cursor_after(published: Sequence[ListedPublication]) -> str:
+    """The cursor of a page that ends with this name. Those that were found after it are found again."""
+    return write_cursor(published[0].place)
+
+
+def is_listed(item: Mapping[str, Any], published: DatasetPublications | None) -> bool:
+    """Whether an item of the list belongs into the list of datasets, by a publication of its name; with None, into the
+    list of models."""
     types = hub_types(item["kind"])
-    if stated is None:
+    if published is None:
         return types[0] != HUB_DATASETS
-    found = stated.get(fold_name(item["id"]))
-    if found is None or types[0] != HUB_DATASETS:
-        return False
-    return found.stated.kind == item["kind"] and found.stated.artifact.startswith(item["_id"])
-
-
-def _datasets(lines: Collection[ProvenLine]) -> Iterator[tuple[ProvenLine, KindStated]]:
-    for line in lines:
-        try:
-            stated = KindStated.parse(parse_entry(line.line).statement)
-        except Malformed:  # proven to be its author's, and still no statement of a kind
-            continue
-        if hub_types(stated.kind)[0] == HUB_DATASETS:
-            yield line, stated
-
-
-def _number(cursor: str) -> int:
-    if not cursor:
-        return 0
-    if not cursor.isascii() or not cursor.isdigit() or len(cursor) > 15:
-        raise Malformed("not a cursor of this node", why="start again from the first page", code="CURSOR")
-    return int(cursor)
+    own = published.get(fold_name(item["id"]), ()) if types[0] == HUB_DATASETS else ()
+    return any(each.kind == item["kind"] and each.artifact.startswith(item["_id"]) for each in own)

@@ -22,7 +22,7 @@ from comity.gateway.http import ConnectionSlots, error_response, read_body
 from comity.gateway.hub import views
 from comity.gateway.hub.catalogue import RepositoryList
 from comity.gateway.hub.files import FileResponses
-from comity.gateway.hub.kinds import DatasetList, is_listed
+from comity.gateway.hub.kinds import DatasetList, cursor_after, is_listed
 from comity.gateway.hub.list_items import ListItems
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import KINDS, HubAddress, Snapshot, read_api, read_resolve
@@ -140,21 +140,21 @@ class HubRoutes:
         found: list[dict[str, Any]] = []
         examined = 0
         while True:
-            stated = None
+            published = None
             async with self._repository_list.searches.slot(request.scope):
                 if datasets:
-                    stated, cursor = await self._datasets.names(words, author, cursor, limit - len(found), reach)
-                    names = [each.stated.name.repository for each in stated.values()]
+                    published, cursor = await self._datasets.names(words, author, cursor, limit - len(found), reach)
+                    names = list(published)
                 else:
                     names, cursor = await self._repository_list.names(
                         words, author, cursor, limit - len(found), reach, in_turn=True
                     )
             items = await self._items.items(names, siblings=False)
-            fitting = [item for item in items if wanted <= _words(item) and is_listed(item, stated)]
+            fitting = [item for item in items if wanted <= _words(item) and is_listed(item, published)]
             if views.read_bool(query.get("full")):
                 fitting, last = await self._with_files(fitting)
                 if last:
-                    found, cursor = found + fitting, str(stated[fold_name(last)].number) if stated else last
+                    found, cursor = found + fitting, cursor_after(published[fold_name(last)]) if published else last
                     break
             found += fitting
             examined += len(names)

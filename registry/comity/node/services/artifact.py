@@ -173,13 +173,12 @@ class ArtifactServicer:
         return tuple(dict.fromkeys(found.line for found in (*keys, *warnings.found, *about.found)))
 
     async def search(self, query: str, cursor: str = "", limit: int = 0, kind: str = "") -> SearchPage:
-        words, after = fold_name(query).split(), _after(cursor)
+        words, after = fold_name(query).split(), read_cursor(cursor)
         page = await self._ledger.run(self._proven.named, words, after, limit, (kind,) if kind else ())
         lines = await self._ledger.run(self._proven.lines, [item.position for item in page.found])
         advised = await self._ledger.run(self._said_by_publishers, lines)
         times = await self._ledger.run(self._times.times)
-        cursor = "{}-{}".format(*page.after) if page.after else ""
-        return SearchPage(_located(lines, times), cursor, _located(advised, times))
+        return SearchPage(_located(lines, times), write_cursor(page.after), _located(advised, times))
 
     async def files(self, prefixes: FilePrefixes) -> AsyncGenerator[FoundFiles, None]:
         if self._writer is None:
@@ -239,7 +238,13 @@ def _located(lines: Iterable[ProvenLine], times: VerifiedTimes) -> tuple[Located
     return tuple(LocatedEntry(line.origin, line.index, line.line, known_since=times.at(line.number)) for line in lines)
 
 
-def _after(cursor: str) -> tuple[int, int] | None:
+def write_cursor(place: tuple[int, int] | None) -> str:
+    """The cursor of a page of publications that ends at this place; empty at the end."""
+    return "{}-{}".format(*place) if place else ""
+
+
+def read_cursor(cursor: str) -> tuple[int, int] | None:
+    """The place at which a page of publications begins. Raises Malformed (CURSOR)."""
     if not cursor:
         return None
     parts = _CURSOR.match(cursor)

@@ -1,52 +1,47 @@
-"""The list of datasets: which statements of kinds it reads, and which of them list a repository."""
+"""The list of datasets: which publications it reads, and which of them list a repository."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from comity.gateway.hub import kinds
-from comity.gateway.hub.kinds import DatasetList, StatedDataset, is_listed
-from comity.ledger.proven import ProvenLine
-from comity.rules.artifact_kind import KindStated
-from comity.rules.signing import sign_content
+from comity.gateway.hub.kinds import DatasetList, cursor_after, is_listed
+from comity.ledger.proven import ListedPublication, NamedPage
+from comity.ledger.subject_reads import ProvenPosition
+from comity.rules.artifact_kind import DATASET_KINDS
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed
-from comity.trust.names import Name
-from comity.trust.statement import Author, Statement, Subject, sign_statement
-from comity.trust.statement_kinds import ARTIFACT_KIND
-from support.rotations import CLASSICAL
-from support.world import identity
 
-OWNER = identity("Owner", algs=CLASSICAL)
-STATED = [
-    ("b/Questions", "dataset"), ("a/words", "dataset"), ("a/tuned", "adapter"), ("a/later", "sound-bank"),
+PUBLISHED = [
+    ("b/questions", "dataset"), ("a/words", "dataset"), ("a/tuned", "adapter"), ("a/later", "sound-bank"),
     ("a/scores", "evaluation-set"), ("c/vectors", "embedding-store"), ("a/model", "model"),
 ]  # fmt: skip
 
 
-def stated(name: str, kind: str, artifact: str = "") -> KindStated:
-    return KindStated(OWNER.id, Name.parse(f"{name}@v1"), sha256((artifact or name).encode()), kind, 0)
+def published(turn: int, name: str, kind: str, artifact: str = "") -> ListedPublication:
+    return ListedPublication(turn, ProvenPosition(1, turn), f"{name}@v1", sha256((artifact or name).encode()), kind)
 
 
-LINES = [
-    ProvenLine("a", "a", number, sign_content(stated(*each), OWNER.signer).line, number)
-    for number, each in enumerate(STATED, 1)
-]
+ROWS = [published(turn, *each) for turn, each in enumerate(PUBLISHED)]
 
 
 class Proven:
-    """The statements of kinds in a ledger, which counts those that it reads."""
+    """The publications of a ledger, which counts those that it reads."""
 
-    def __init__(self, lines: list[ProvenLine]) -> None:
-        self.lines, self.read = lines, 0
+    def __init__(self, rows: Sequence[ListedPublication] = ROWS) -> None:
+        self.rows, self.read = rows, 0
 
-    def since(self, number: int, predicates: tuple[str, ...], limit: int) -> list[ProvenLine]:
-        assert predicates == (ARTIFACT_KIND,)
-        found = [line for line in self.lines if line.number > number][:limit]
-        self.read += len(found)
-        return found
+    def named(
+        self, words: Sequence[str], after: tuple[int, int] | None, limit: int, kinds: Collection[str]
+    ) -> NamedPage:
+        assert kinds == DATASET_KINDS
+        found = [row for row in self.rows if row.place > (after or (-1, -1)) and row.kind in kinds][: limit + 1]
+        page = tuple(row for row in found if all(word in row.name for word in words))[:limit]
+        self.read += len(found[:limit])
+        return NamedPage(page, found[limit - 1].place if len(found) > limit else None)
 
 
 def listed(proven: Proven) -> DatasetList:
@@ -59,7 +54,7 @@ def listed(proven: Proven) -> DatasetList:
 async def every(words: str = "", author: str = "", reach: tuple[str, ...] = ("*",), most: int = 2) -> list[str]:
     found, cursor = list[str](), ""
     while True:
-        names, cursor = await listed(Proven(LINES)).names(words, author, cursor, most, reach)
+        names, cursor = await listed(Proven()).names(words, author, cursor, most, reach)
         assert len(names) <= most
         found += names
         if not cursor:
@@ -75,31 +70,32 @@ async def test_the_list_has_what_a_hub_calls_datasets(monkeypatch: pytest.Monkey
 
 async def test_words_authors_and_the_reach_of_a_token_narrow_it() -> None:
     assert await every("WORD") == ["a/words"]
+    assert await every("v1") == [], "the version is not in the name of a repository"
     assert await every(author="A") == ["a/words", "a/scores"]
     assert await every(reach=("b/*", "a/words")) == ["b/questions", "a/words"]
     assert await every(reach=()) == []
 
 
-async def test_one_request_reads_a_limited_number_of_statements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kinds, "STEP", 2)
-    monkeypatch.setattr(kinds, "SCANNED", 4)
-    proven = Proven(LINES)
+async def test_one_request_reads_a_limited_number_of_publications(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kinds, "STEP", 1)
+    monkeypatch.setattr(kinds, "STEPS", 2)
+    proven = Proven()
     names, cursor = await listed(proven).names("vectors", "", "", 100, ("*",))
-    assert (names, cursor, proven.read) == ({}, "4", 4)
+    assert (names, cursor, proven.read) == ({}, "1-1", 2)
     names, cursor = await listed(proven).names("vectors", "", cursor, 100, ("*",))
     assert (list(names), cursor) == (["c/vectors"], "")
 
 
-async def test_a_statement_that_cannot_be_read_lists_nothing_and_hides_nothing() -> None:
-    broken = Statement(ARTIFACT_KIND, (Subject("", sha256(b"x")),), Author("identity", OWNER.id), {"kind": "dataset"})
-    lines = [ProvenLine("a", "a", 0, sign_statement(broken, OWNER.signer).line, 1), *LINES[1:2]]
-    assert list((await listed(Proven(lines)).names("", "", "", 9, ("*",)))[0]) == ["a/words"]
+async def test_a_page_that_ends_with_a_name_goes_on_with_the_next_one() -> None:
+    names, _ = await listed(Proven()).names("", "", "", 9, ("*",))
+    rest, _ = await listed(Proven()).names("", "", cursor_after(names["a/words"]), 9, ("*",))
+    assert list(rest) == ["a/scores", "c/vectors"]
 
 
-@pytest.mark.parametrize("cursor", ("x", "-1", "1" * 16, "١"))
+@pytest.mark.parametrize("cursor", ("x", "-1", "1" * 16, "١-1"))
 async def test_a_cursor_of_another_list_is_refused(cursor: str) -> None:
     with pytest.raises(Malformed) as refused:
-        await listed(Proven(LINES)).names("", "", cursor, 1, ("*",))
+        await listed(Proven()).names("", "", cursor, 1, ("*",))
     assert refused.value.code == "CURSOR"
 
 
@@ -107,8 +103,8 @@ def item(kind: str, artifact: str) -> dict[str, Any]:
     return {"id": "A/Words", "kind": kind, "_id": sha256(artifact.encode())[:24]}
 
 
-def test_a_repository_is_listed_by_the_statement_about_what_its_name_means_here() -> None:
-    said = {"a/words": StatedDataset(stated("a/words", "dataset", "new"), 3)}
+def test_a_repository_is_listed_by_the_publication_that_its_name_means_here() -> None:
+    said = {"a/words": [published(3, "a/words", "dataset", "new")]}
     assert is_listed(item("dataset", "new"), said)
     assert not is_listed(item("dataset", "other version"), said)
     assert not is_listed(item("prompt", "new"), said)
@@ -116,6 +112,12 @@ def test_a_repository_is_listed_by_the_statement_about_what_its_name_means_here(
     assert not is_listed(item("dataset", "new"), {})
 
 
+async def test_a_dataset_that_a_rival_publishes_under_a_name_hides_none_of_its_owner() -> None:
+    rows = [published(1, "a/words", "dataset", "its own"), published(2, "a/words", "dataset", "of a rival")]
+    said, _ = await listed(Proven(rows)).names("", "", "", 9, ("*",))
+    assert is_listed(item("dataset", "its own"), said)
+
+
 def test_the_list_of_models_has_everything_else_also_unknown_kinds() -> None:
-    listed_as_models = [kind for _, kind in STATED if is_listed(item(kind, "new"), None)]
+    listed_as_models = [kind for _, kind in PUBLISHED if is_listed(item(kind, "new"), None)]
     assert listed_as_models == ["adapter", "sound-bank", "model"]
