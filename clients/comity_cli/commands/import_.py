@@ -177,31 +177,31 @@ def command(
     from comity_client.importing import read_token
     from comity_client.own_node import own_socket
 
-    out, api, target, token = output(), client(), str(own_socket(node)), read_token(token_file)
-    if asked == QUEUED:
+    if asked and (token_file or upstream.terms or upstream.claimed or recheck):
+        raise click.UsageError("a queued import is from a public upstream: no token, terms, --from or --recheck")
+    if (source is None) != (asked == QUEUED):
+        raise click.UsageError(
+            "--queued takes no source" if asked == QUEUED else "name a repository, a URL or a folder"
+        )
+    if source is not None and source.startswith(_URLS):
+        source, upstream = _of_url(source, upstream)
+    named = source is not None and is_upstream(source)
+    if source is not None and not named:
+        _check_folder(source, asked, recheck)
+    elif upstream.claimed:
+        raise click.UsageError("--from is for a folder only")
+    out, api, token, target = output(), client(), read_token(token_file), str(own_socket(node))
+    if source is None:
         _show_queue(out, api.queued_imports(target))
         return
-    if source is None:
-        raise click.UsageError("name a repository, a URL or a folder")
-    if asked and (token or upstream.terms or upstream.claimed or recheck):
-        raise click.UsageError("a queued import is from a public upstream: no token, terms, --from or --recheck")
     if recheck:
         _show_check(out, api.check_upstream(source, target, token=token))
         return
-    if source.startswith(_URLS):
-        source, upstream = _of_url(source, upstream)
-    named = is_upstream(source)
-    if named and upstream.claimed:
-        raise click.UsageError("--from is for a folder only")
-    if asked and not named:
-        raise click.UsageError("a folder is imported at once: omit --queue")
     if asked:
         api.decide_import(source, target, endpoint=upstream.endpoint, hosts=upstream.hosts, keep=asked == QUEUE)
         out.done(f"{source} is queued" if asked == QUEUE else f"{source} is queued no longer")
         out.hint("comity import --queued")
         return
-    if not named and not Path(source).is_dir():
-        raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci, git+https) nor a folder")
     with follow(out, "importing") as on_event:
         done = api.import_upstream(
             source if named else Path(source),
@@ -214,6 +214,16 @@ def command(
             on_event=on_event,
         )
     _show(out, done)
+
+
+def _check_folder(source: str, asked: str | None, recheck: bool) -> None:
+    """Raises click.UsageError for a folder that is not there, or where a repository is needed."""
+    if not source or not Path(source).is_dir():
+        raise click.UsageError(f"{source!r} is neither hf:org/name, a URL (https, s3, oci, git+https) nor a folder")
+    if asked:
+        raise click.UsageError("a folder is imported at once: omit --queue and --cancel")
+    if recheck:
+        raise click.UsageError("a folder has no upstream to ask again: name it as `comity show` does")
 
 
 def _show_queue(out: Output, queued: Sequence[QueuedImport]) -> None:

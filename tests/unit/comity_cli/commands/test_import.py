@@ -91,6 +91,28 @@ def test_what_cannot_be_queued_is_refused(words: tuple[str, ...], decided: list[
     assert decided == []
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "name a repository, a URL or a folder"),
+        (("",), "nor a folder"),
+        (("ftp://models.example/tiny",), "nor a folder"),
+        (("no such folder",), "'no such folder' is neither"),
+        (("--queued", "hf:a/b"), "--queued takes no source"),
+        (("--queued", "--token-file", __file__), "no token"),
+        (("--cancel", "."), "omit --queue and --cancel"),
+        (("--recheck", "."), "a folder has no upstream"),
+        (("hf:a/b", "--from", "hf:a/b@v1"), "--from is for a folder only"),
+        (("--queued", "--from", "hf:a/b@v1"), "--from"),
+    ],
+)
+def test_a_wrong_command_line_is_said_before_a_node_is_looked_for(words: tuple[str, ...], said: str) -> None:
+    """Here is none: the answer was that, whatever else was wrong."""
+    result = run(command, *words)
+    assert isinstance(result.exception, click.UsageError)
+    assert said in result.exception.message
+
+
 def write_token(file: Path, mode: int) -> None:
     file.write_text("secret\n")
     file.chmod(mode)
