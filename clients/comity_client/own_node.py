@@ -89,6 +89,8 @@ def own_socket(named: str | None) -> Path:
     """Return the operator socket of the node on this machine that `named` means, or of the node whose home is the
     current folder. Raises NotFound (NO-HOME), and as `operator_socket` does."""
     socket = operator_socket(Path()) if named is None else local_socket(named)
+    if socket is None and named is not None and Path(named).is_dir():
+        return operator_socket(Path(named))  # which says what the folder lacks
     if socket is None:
         hint = "name your node's home: --node HOME"
         raise NotFound(f"no node {named!r} on this machine", why="only its operators may do this", hint=hint,

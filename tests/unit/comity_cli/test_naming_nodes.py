@@ -123,6 +123,15 @@ def test_a_name_or_a_url_is_no_path(name: str) -> None:
         own_socket(name)
 
 
+def test_a_folder_that_is_no_home_is_said_to_lack_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name was taken for that of a node elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(NotFound, match="folder is not a node's home") as caught:
+        own_socket("folder")
+    assert (caught.value.code, caught.value.why) == ("NO-HOME", "node.toml is missing")
+
+
 @pytest.mark.parametrize("path", ["/nowhere", "./nowhere", "..", "~/nowhere"])
 def test_a_path_without_a_node_is_refused_with_the_next_step(path: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound) as caught:
