@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +54,14 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o600, point: str = "file
 def write_pieces(path: Path, pieces: Iterable[bytes], *, mode: int = 0o600, point: str = "file") -> None:
     """As `write_file`, for data that is made while it is written. Also raises what `pieces` raises; then the file is
     the old one."""
-    with disk_errors(f"{path.name} was not written"), staged(path, mode=mode, point=point) as file:
-        for piece in pieces:
-            file.write(piece)
+    what = f"{path.name} was not written"
+    with disk_errors(what):
+        if not path.parent.is_dir():
+            hint = f"mkdir -p {shlex.quote(str(path.parent))}"
+            raise Unavailable(what, why=f"there is no folder {path.parent}", hint=hint, code="DISK")
+        with staged(path, mode=mode, point=point) as file:
+            for piece in pieces:
+                file.write(piece)
 
 
 @contextmanager

@@ -89,6 +89,15 @@ def test_a_failed_fsync_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_in_a_folder_that_is_missing_is_refused_with_the_command_that_makes_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable) as caught:
+        write_file(tmp_path / "a folder" / "file", b"new")
+    assert caught.value.code == "DISK"
+    assert caught.value.why == f"there is no folder {tmp_path / 'a folder'}"
+    assert caught.value.hint == f"mkdir -p '{tmp_path / 'a folder'}'"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_and_a_spent_quota_are_out_of_space(number: int) -> None:
     with pytest.raises(OutOfSpace) as caught, disk_errors("it was not written"):
