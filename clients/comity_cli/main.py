@@ -19,7 +19,7 @@ from comity_cli.output import Output
 
 USER_ERRORS: Final = frozenset(
     {
-        *("AMBIGUOUS-ID", "BAD-ID", "BAD-JURISDICTION", "BAD-LICENCE", "BAD-NAME"),
+        *("AMBIGUOUS-ID", "BAD-ENDPOINT", "BAD-ID", "BAD-JURISDICTION", "BAD-LICENCE", "BAD-NAME"),
         *("CONFIG", "CONFIG-UNKNOWN-KEY", "OFFER-FILE", "POLICY-SYNTAX", "TRUST-SYNTAX"),
     }
 )

@@ -129,7 +129,8 @@ def check_endpoint(url: str) -> str:
     Raises Malformed (BAD-ENDPOINT)."""
     found = _ENDPOINT.match(url)
     if url and (found is None or len(url) > MAX_ENDPOINT or not 0 < int(found[2] or 1) < 65_536):
-        raise Malformed("not an endpoint", why="expected https://host[:port][/path]", code="BAD-ENDPOINT")
+        why = "expected https://host[:port][/path], without a slash at the end"
+        raise Malformed(f"{url[:200]!r} is not an endpoint", why=why, code="BAD-ENDPOINT")
     return url
 
 

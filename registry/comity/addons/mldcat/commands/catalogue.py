@@ -71,6 +71,8 @@ def command(text: str, gateway: str, limit: int, file: Path | None) -> None:
     from comity.addons.mldcat.catalogue import CatalogueWriter
 
     out, base = output(), check_endpoint(gateway.removesuffix("/"))
+    if file is None and out.as_json:
+        raise click.UsageError("--json says what was written to a file: name it with --out")
     if not base:
         raise click.BadParameter("expected https://host[:port]", param_hint="--gateway")
     with out.waiting("asking the nodes"):

@@ -106,6 +106,12 @@ def test_the_file_and_what_is_left_out_are_in_the_document(tmp_path: Path) -> No
     assert len(artifacts(out.read_text("utf-8"))) == 1
 
 
+def test_a_document_about_the_file_needs_a_file(nodes: Nodes) -> None:
+    """On stdout it would be the catalogue, which is another document than --json promises."""
+    assert run(catalogue.command, *GATEWAY, "--json").exit_code == 2
+    assert nodes.asked == []
+
+
 @pytest.mark.parametrize("gateway", ["", "models.example", "https://a.example/x?y=1", "https://u:p@a.example"])
 def test_what_is_no_address_of_a_gateway_is_refused(gateway: str) -> None:
     ran = run(catalogue.command, "--gateway", gateway)
