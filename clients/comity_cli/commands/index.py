@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -148,7 +149,7 @@ def export(file: Path) -> None:
     durable.write_pieces(file, (block for index in found for block in index.carried()), mode=0o644)
     out.done(f"{plural(len(found), 'index', 'indexes')}, {size(file.stat().st_size)}: {file}")
     out.answer(IndexExportedDocument(file, tuple(map(IndexItem.of, found))))
-    out.hint(f"on the other machine: comity index import {file.name}")
+    out.hint(f"on the other machine: comity index import {shlex.quote(file.name)}")
 
 
 @examples("comity index import /media/stick/index.bin")

@@ -98,13 +98,16 @@ def command(policy: Path, words: tuple[str, ...]) -> None:
 
 
 def _placements(words: Sequence[str]) -> list[Placement]:
-    """Read the pairs. Raises Malformed (BAD-NAME, BAD-ID), and click.UsageError for half a pair and for folders of
-    which one is in the other: the files of one model would be no part of the other."""
+    """Read the pairs. Raises Malformed (BAD-NAME, BAD-ID), and click.UsageError for half a pair, for what is no
+    folder, and for folders of which one is in the other: the files of one model would be no part of the other."""
     if len(words) % 2:
         raise click.UsageError(f"each URI needs a PATH: {words[-1]!r} has none")
     found = [
         Placement(Reference.parse(uri), Path(path).resolve()) for uri, path in zip(words[::2], words[1::2], strict=True)
     ]
+    for each in found:
+        if each.path.exists() and not each.path.is_dir():
+            raise click.UsageError(f"{each.path} is not a folder")
     for outer, inner in permutations(found, 2):
         if inner.path.is_relative_to(outer.path):
             raise click.UsageError(f"two models need two folders: {inner.path} is in {outer.path}")

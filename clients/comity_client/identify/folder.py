@@ -108,7 +108,9 @@ async def identify_folder(session: Session, context: PullContext, folder: Path, 
 def _unidentified(folder: Path, matched: MatchedFiles, files: int, complete: bool) -> NotFound:
     """What is known instead. `complete`: each node that answered says that it left nothing out."""
     what, hint = f"no published artifact is at {folder}", f"comity identify {shlex.quote(str(folder))}"
-    if matched.folders:
+    if not files:
+        why = "it has no file"
+    elif matched.folders:
         below = matched.folders[0].folder
         why, hint = f"one is at {below}", f"comity verify {shlex.quote(str(below))}"
     elif matched.files:

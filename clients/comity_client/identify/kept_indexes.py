@@ -166,7 +166,8 @@ class KeptIndexes:
             while header := file.readline(BLOCK):
                 said = _HEADER.match(header)
                 if said is None:
-                    raise Malformed(f"{path} is no index of files", why="it does not begin as one")
+                    hint = "comity index export FILE, where indexes are"
+                    raise Malformed(f"{path} is no index of files", why="it does not begin as one", hint=hint)
                 line = file.readline(MAX_LINE + 1).rstrip(b"\n")
                 taken.append(self._import_one(file, line, int(said[1]), again=again))
         if not taken:

@@ -49,6 +49,7 @@ def test_an_index_is_fetched_shown_and_carried_to_another_machine(
     assert "0 new records" in run(command, "fetch").output
     shown = run(command, "show").output
     assert "node-ch.example" in shown and "nothing" in shown
+    assert "comity index import 'a stick.bin'" in run(command, "export", "a stick.bin").output
     assert "3 indexes" in run(command, "export", "stick.bin").output
     monkeypatch.setenv("COMITY_HOME", "other")
     Client(Home(Path("other"))).pin(running.file())

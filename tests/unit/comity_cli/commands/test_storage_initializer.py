@@ -82,6 +82,7 @@ def test_each_pair_has_its_own_folder(site: Site) -> None:
     ("words", "why"),
     [
         ((NAME,), "needs a PATH"),
+        ((NAME, __file__), "is not a folder"),
         ((NAME, "/m", NAME), "needs a PATH"),
         ((NAME, "/m", NAME, "/m/adapter"), "two models need two folders"),
         ((NAME, "/m/../n/a", NAME, "/n"), "two models need two folders"),

@@ -64,6 +64,8 @@ def test_changed_and_further_files_are_named_and_do_not_verify(client: Client, m
 
 def test_what_no_node_knows_is_not_identified(client: Client, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
+    empty = client.verify_by_files(tmp_path / "mine")
+    assert empty.why is not None and (empty.why.code, empty.why.why) == ("UNIDENTIFIED", "it has no file")
     (tmp_path / "mine" / "own.bin").write_bytes(b"nobody has this")
     found = client.verify_by_files(tmp_path / "mine")
     assert (found.identified, found.verdict.exit_status) == (None, 5)
