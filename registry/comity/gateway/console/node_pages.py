@@ -323,8 +323,9 @@ class AuditLogView:
     altered: str = ""
 
 
-class AuditPages:
-    """Not thread-safe: call from the event loop."""
+class HomeFilePages:
+    """What files in the home say: what was done there, and the last checks of continuity plans. Not thread-safe: call
+    from the event loop."""
 
     def __init__(self, home: Path, pools: Pools, maker: PageMaker, states: StateReader) -> None:
         self._home = home
@@ -333,11 +334,26 @@ class AuditPages:
         self._states = states
 
     def routes(self) -> list[DeclaredRoute]:
-        return [self._maker.route(f"{NODE}/audit-log", self.show, self._maker.access("operator"))]
+        maker = self._maker
+        return [
+            maker.route(f"{NODE}/audit-log", self.acts, maker.access("operator")),
+            maker.route(CONTINUITY, self.plan_checks, maker.access("viewer")),
+        ]
 
-    async def show(self, reader: Reader) -> Response:
+    async def acts(self, reader: Reader) -> Response:
         view = await self._pools.files(read_view, self._home)
         return self._maker.render(reader, "audit_log.html", await self._states.now(), view=view)
+
+    async def plan_checks(self, reader: Reader) -> Response:
+        """Nothing is checked: the page shows what `comity continuity check --keep` wrote."""
+        found = await self._pools.files(kept_plan_checks, self._home)
+        return self._maker.render(
+            reader,
+            "continuity.html",
+            await self._states.now(),
+            checks=[each for each in found if isinstance(each, KeptPlanCheck)],
+            unread=[each for each in found if isinstance(each, UnreadPlanCheck)],
+        )
 
 
 def read_view(home: Path) -> AuditLogView:
@@ -350,27 +366,3 @@ def read_view(home: Path) -> AuditLogView:
     except Untrusted as error:
         return AuditLogView(tuple(reversed(newest)), error.why)
     return AuditLogView(tuple(reversed(newest)))
-
-
-class ContinuityPages:
-    """Not thread-safe: call from the event loop."""
-
-    def __init__(self, home: Path, pools: Pools, maker: PageMaker, states: StateReader) -> None:
-        self._home = home
-        self._pools = pools
-        self._maker = maker
-        self._states = states
-
-    def routes(self) -> list[DeclaredRoute]:
-        return [self._maker.route(CONTINUITY, self.show, self._maker.access("viewer"))]
-
-    async def show(self, reader: Reader) -> Response:
-        """Nothing is checked: the page shows what `comity continuity check --keep` wrote."""
-        found = await self._pools.files(kept_plan_checks, self._home)
-        return self._maker.render(
-            reader,
-            "continuity.html",
-            await self._states.now(),
-            checks=[each for each in found if isinstance(each, KeptPlanCheck)],
-            unread=[each for each in found if isinstance(each, UnreadPlanCheck)],
-        )

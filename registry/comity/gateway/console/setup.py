@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from comity.content.gateway_tokens import TOKENS_FILE, TokenFile, TokenUses
 from comity.gateway.console.forms import BrowserOrigins
-from comity.gateway.console.node_pages import AuditPages, ContinuityPages, NodePages, TokenPages
+from comity.gateway.console.node_pages import HomeFilePages, NodePages, TokenPages
 from comity.gateway.console.page import PageMaker
 from comity.gateway.console.readers import readers_pages
 from comity.gateway.console.sessions import BrowserSessions
@@ -55,8 +55,7 @@ async def console_routes(
             *provider,
             *NodePages(node, maker, pages.states, sessions, acts).routes(),
             *TokenPages(TokenFile(tokens), uses, home.pools, home.clock, maker, pages.states, acts).routes(),
-            *AuditPages(home.config.home, home.pools, maker, pages.states).routes(),
-            *ContinuityPages(home.config.home, home.pools, maker, pages.states).routes(),
+            *HomeFilePages(home.config.home, home.pools, maker, pages.states).routes(),
             *pages.routes(access, maker),
         ]
 
