@@ -64,16 +64,19 @@ class IndexesDocument:
 
 @frozen
 class FetchedItem:
-    """What came of a fetch from a node. `index` is what is here now. `problem` says why it is not what the node has."""
+    """What came of a fetch from a node. `index` is what is here now. `replaced`: the node had computed its index again,
+    so all of it was fetched. `problem` says why it is not what the node has."""
 
     node: str
     received: int
     index: IndexItem | None
+    replaced: bool
     problem: str
 
     @classmethod
     def of(cls, each: FetchedIndex) -> FetchedItem:
-        return cls(each.node, each.received, IndexItem.of(each.now) if each.now else None, each.problem)
+        index = IndexItem.of(each.now) if each.now else None
+        return cls(each.node, each.received, index, each.replaced, each.problem)
 
 
 @document("index-fetched")
@@ -103,16 +106,19 @@ def command() -> None:
 @nodes_option("A node; repeatable. Default: those whose indexes are here, or three.")
 @click.option("--again", is_flag=True, help="Fetch all, and take it even if it is older than what is here.")
 def fetch(nodes: tuple[str, ...], again: bool) -> int:
-    """Fetch the index of files of each node: at first all of it, later what is new. Continues after an interruption.
-    Nodes learn that you keep their index, and no digest. Exit status: that of the first node that failed."""
+    """Fetch the index of files of each node: at first all of it, later what is new, and all of it where the node has
+    computed it again, as after a change of members. Continues after an interruption. Nodes learn that you keep their
+    index, and no digest. Exit status: that of the first node that failed."""
     out = output()
     with out.progress("fetching", 0) as progress:
         found = client().fetch_indexes(nodes, again=again, on_bytes=progress.advance)
     for each in found:
         if each.now is not None:
-            new = each.now.state.records - (each.before.state.records if each.before and not again else 0)
-            more = f"{plural(max(0, new), 'new record')}, {size(each.received)} received"
+            before = each.before.state.records if each.before and not (again or each.replaced) else 0
+            more = f"{plural(each.now.state.records - before, 'new record')}, {size(each.received)} received"
             out.done(f"{each.node}: as of {format_moment(each.now.state.time, MOMENT)} UTC, {more}{_lacks(each.now)}")
+        if each.now is not None and each.replaced and not each.problem:
+            out.say("  fetched whole: the node computed its index again, as after a change of members")
         if each.problem:
             out.warn(f"{each.node}: {each.problem}")
     out.answer(IndexFetchedDocument(tuple(map(FetchedItem.of, found))))

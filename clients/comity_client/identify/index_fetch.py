@@ -31,12 +31,14 @@ REPLACED: Final = "FILE-INDEX-REPLACED"
 @frozen
 class FetchedIndex:
     """What came of a fetch from one node. `before`: the index that was here; `now`: the one that is; `received`: bytes;
-    `problem`: why it is not what the node has."""
+    `replaced`: the node had computed its index again, so that all of it was fetched; `problem`: why it is not what the
+    node has."""
 
     node: str
     before: KeptIndex | None
     now: KeptIndex | None
     received: int
+    replaced: bool = False
     problem: str = ""
     exit_status: int = 0
 
@@ -81,17 +83,19 @@ class _Fetch:
         self._received = 0
 
     async def fetch(self, again: bool) -> FetchedIndex:
-        before = self._kept()
+        before, replaced = self._kept(), False
         try:
             try:
                 now = await self._fetch(None, again=again)
             except NotFound as error:
                 if again or before is None or error.code != REPLACED:
                     raise
+                replaced = True
                 now = await self._fetch(before, again=True)
         except ComityError as error:
-            return FetchedIndex(self._node.name, before, self._kept(), self._received, str(error), error.exit_status)
-        return FetchedIndex(self._node.name, before, now, self._received)
+            problem = str(error), error.exit_status
+            return FetchedIndex(self._node.name, before, self._kept(), self._received, replaced, *problem)
+        return FetchedIndex(self._node.name, before, now, self._received, replaced)
 
     def _kept(self) -> KeptIndex | None:
         try:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
+from comity.rules.file_records import MEMBERS, OTHERS
 from comity.trust.errors import NotFound, Unavailable
 from comity.wire.files import FileIndexPart
 from comity_cli.commands.identify import command as identify
@@ -14,6 +15,7 @@ from comity_cli.commands.index import command
 from comity_client.client import Client
 from comity_client.home import Home
 from support.fakes import FakeFederation, release
+from support.file_indexes import index_parts, record_of
 from support.run_command import printed, run
 
 FILES = {"config.json": b'{"model_type": "tiny"}', "README.md": b"# Tiny\n"}
@@ -90,6 +92,27 @@ def test_without_an_index_the_next_step_is_named(model: Path) -> None:
     for arguments in ((identify, model, "--index"), (command, "export", "x")):
         refused = run(*arguments).exception
         assert isinstance(refused, NotFound) and refused.hint == "comity index fetch"
+
+
+def test_an_index_that_its_node_computed_again_is_said_to_be_fetched_whole(
+    running: FakeFederation, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a change of the charter. It was told as no new record, with all bytes of the index."""
+    answering, one = running.nodes[0], ("fetch", "--node", running.nodes[0].node.record.name)
+    assert printed(command, *one)["fetched"][0]["replaced"] is False
+    artifact = printed(identify, model, "--index", status=5)["named"][0]["artifact"]
+
+    async def computed_again(after: int, head: bytes) -> AsyncGenerator[FileIndexPart, None]:
+        record = record_of(answering.blobs[artifact], "swiss-ai/tiny@v1", whose)
+        for part in index_parts([record], answering.node, after, head):
+            yield part
+
+    monkeypatch.setattr(answering, "file_index", computed_again, raising=False)
+    whose = OTHERS
+    said = run(command, *one).output
+    assert "1 new record," in said and "fetched whole: the node computed its index again" in said
+    whose = MEMBERS
+    assert printed(command, *one)["fetched"][0]["replaced"] is True
 
 
 def test_a_node_that_fails_is_told(running: FakeFederation, monkeypatch: pytest.MonkeyPatch) -> None:
