@@ -30,7 +30,8 @@ from support.tools import missing, needs
 TRANSFER = ("hf_transfer==0.1.9", "huggingface_hub==0.36.2")
 READERS = ("datasets==5.2.0", "diffusers==0.42.1", "fastembed==0.9.1", "tokenizers==0.23.3")
 SERVING = ("kserve-storage==0.21.0",)
-JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingface/transformers@4.3.1")
+FETCHERS = ("fsspec[http]==2026.9.0", "obstore==0.12.1", "oras==0.2.43", "pooch==1.9.0")
+JAVASCRIPT = ("@huggingface/hub@2.17.5", "@huggingface/gguf@0.4.6", "@huggingface/transformers@4.3.1", "ipull@4.0.3")
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,56 @@ def _kserve(place: Place) -> str:
     return place.same()
 
 
+def _pooch(place: Place) -> str:
+    known = [(place.address(entry.path), entry.sha256) for entry in place.release.ingested.manifest.files]
+    script = f"""
+import pooch
+for number, (address, digest) in enumerate({known}):
+    pooch.retrieve(address, known_hash="sha256:" + digest, path="out", fname=str(number))
+print(1)
+"""
+    place.python(FETCHERS, script)
+    return place.same()
+
+
+def _fsspec(place: Place) -> str:
+    script = f"""
+import fsspec, json
+files = fsspec.filesystem("http")
+files.get({place.addresses}, [f"out/{{number}}" for number in range({len(place.addresses)})])
+with files.open({place.address(SHARD)!r}, block_size=100_000) as file:
+    file.seek(5_000_000)
+    print(json.dumps(file.read(50).hex()))
+"""
+    assert place.python(FETCHERS, script) == place.read(SHARD)[5_000_000:5_000_050].hex()
+    return place.same()
+
+
+def _obstore(place: Place) -> str:
+    script = f"""
+import pathlib
+from obstore.store import HTTPStore
+store = HTTPStore.from_url("{place.url}/{place.name}/resolve/v1", client_options={{"allow_http": True}})
+for number, path in enumerate({list(place.release.ingested.files)}):
+    whole = bytes(store.get(path).bytes())
+    if len(whole) > 2:
+        assert bytes(store.get_range(path, start=1, length=len(whole) - 2)) == whole[1:-1]
+    pathlib.Path(str(number)).write_bytes(whole)
+print(1)
+"""
+    place.python(FETCHERS, script)
+    return place.same()
+
+
+def _oras_py(place: Place) -> str:
+    script = f"""
+from oras.client import OrasClient
+print(len(OrasClient(insecure=True).pull(target="{place.image}", outdir="out")))
+"""
+    assert place.python(FETCHERS, script) == len(place.release.ingested.files)
+    return place.same()
+
+
 def _hub_js(place: Place) -> str:
     said = place.node(_HUB_JS, place.name)
     assert said["absent"] is False
@@ -323,6 +374,18 @@ console.log(JSON.stringify([tokens, Array.from(data)]));
     return _embedded(vector)
 
 
+def _ipull(place: Place) -> str:
+    script = """
+import { downloadFile } from "ipull";
+const [, ...addresses] = process.argv.slice(2);
+for (const [number, url] of addresses.entries())
+  await (await downloadFile({ url, savePath: String(number), parallelStreams: 4, cliProgress: false })).download();
+console.log("\\n" + addresses.length);  // below what it writes to hide the cursor
+"""
+    assert place.node(script, *place.addresses) == len(place.addresses)
+    return place.same()
+
+
 def _curl(place: Place) -> str:
     place.run(_found("curl"), "-fsSL", "--remote-name-all", *place.addresses)
     return place.same()
@@ -330,6 +393,29 @@ def _curl(place: Place) -> str:
 
 def _wget(place: Place) -> str:
     place.run(_found("wget"), "--quiet", *place.addresses)
+    return place.same()
+
+
+def _wget2(place: Place) -> str:
+    place.run(_found("wget2"), "--quiet", "--max-threads=4", *place.addresses)
+    return place.same()
+
+
+def _busybox(place: Place) -> str:
+    for address in place.addresses:
+        place.run(_found("busybox"), "wget", "-q", address)
+    return place.same()
+
+
+def _axel(place: Place) -> str:
+    for number, address in enumerate(place.addresses):
+        place.run(_found("axel"), "--quiet", "--num-connections=4", f"--output={number}", address)
+    return place.same()
+
+
+def _lftp(place: Place) -> str:
+    for number, address in enumerate(place.addresses):
+        place.run(_found("lftp"), "-c", f"pget -n 4 {address} -o {number}")
     return place.same()
 
 
@@ -363,6 +449,12 @@ def _oras(place: Place) -> str:
     return place.same()
 
 
+def _podman(place: Place) -> str:
+    own = (_found("podman"), "--root", f"{place.folder}/root", "--runroot", f"{place.folder}/run")
+    place.run(*own, "--storage-driver", "vfs", "artifact", "pull", "--tls-verify=false", place.image)
+    return place.same()
+
+
 OTHER_CLIENTS: Mapping[str, OtherClient] = {
     "hf": OtherClient("`hf download` of a version", _hf, _hf_version),
     "hf_transfer": OtherClient(
@@ -391,6 +483,14 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
     "kserve-storage": OtherClient(
         "`Storage.download` of `hf://NAMESPACE/NAME:VERSION`", _kserve, _pinned(SERVING, "kserve-storage")
     ),
+    "pooch": OtherClient("`retrieve` of each file, with its SHA-256", _pooch, _pinned(FETCHERS, "pooch")),
+    "fsspec": OtherClient(
+        "`get` of the address of each file, and a part of the largest by ranges", _fsspec, _pinned(FETCHERS, "fsspec")
+    ),
+    "obstore": OtherClient(
+        "`HTTPStore` over a version: each file, and all of it but its ends", _obstore, _pinned(FETCHERS, "obstore")
+    ),
+    "oras (Python)": OtherClient("`OrasClient().pull` of a version", _oras_py, _pinned(FETCHERS, "oras")),
     "@huggingface/hub": OtherClient(
         "on Node.js: `listFiles`; `fileExists` and `downloadFile` of each", _hub_js, _packed("@huggingface/hub")
     ),
@@ -402,10 +502,22 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
         _transformers_js,
         _packed("@huggingface/transformers"),
     ),
+    "ipull": OtherClient(
+        "on Node.js: `downloadFile` of the address of each file, with `parallelStreams: 4`", _ipull, _packed("ipull")
+    ),
     "curl": OtherClient("`curl -L` of the address of each file", _curl, _program("curl", "curl"), True),
     "wget": OtherClient("the same", _wget, _program("wget", "wget"), True),
+    "wget2": OtherClient(
+        "the same, four at once; not with `--chunk-size`, with which it follows no redirect",
+        _wget2,
+        _program("wget2", "wget2"),
+        True,
+    ),
+    "busybox": OtherClient("`busybox wget` of each", _busybox, _program("busybox", "busybox", "--help"), True),
+    "axel": OtherClient("`axel --num-connections=4` of each", _axel, _program("axel", "axel"), True),
+    "lftp": OtherClient("`pget -n 4` of each", _lftp, _program("lftp", "lftp"), True),
     "aria2": OtherClient(
-        "the same in four ranges at once, the largest with its own SHA-256 check",
+        "each address in four ranges at once, the largest with its own SHA-256 check",
         _aria2,
         _program("aria2c", "aria2"),
         True,
@@ -415,5 +527,8 @@ OTHER_CLIENTS: Mapping[str, OtherClient] = {
         "`skopeo copy` of a version as an OCI artifact into a folder", _skopeo, _program("skopeo", "skopeo"), True
     ),
     "oras": OtherClient("`oras pull` of a version", _oras, _program("oras", "oras", "version"), True),
+    "podman": OtherClient(
+        "`podman artifact pull` of a version into its store", _podman, _program("podman", "podman"), True
+    ),
 }
 """The clients by their names in the table, in the order of the table."""
