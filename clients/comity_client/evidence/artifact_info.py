@@ -56,7 +56,7 @@ from comity_client.evidence.home_positions import proven_indexes
 from comity_client.evidence.inquiry import Inquiry, is_about
 from comity_client.evidence.known_since import KnownSince, cosigned_since, proven_times
 from comity_client.evidence.names import versions
-from comity_client.evidence.proofs import fetch_ahead, fetch_object
+from comity_client.evidence.proofs import fetch_ahead, fetch_object, prove_kinds
 from comity_client.evidence.resolve import DecidedArtifact, Resolution
 from comity_client.session import RemoteNode, Session
 
@@ -197,8 +197,13 @@ async def describe_artifact(resolution: Resolution, proofs: tuple[InclusionEvide
         not_read=evidence.bounds,
         continued=await _continued(inquiry, evidence),
         known=known,
-        kind=claimed_kind(evidence.claims, publication.publisher.id, resolution.artifact) if publication else MODEL,
+        kind=await _kind(inquiry, evidence, publication) if publication else MODEL,
     )
+
+
+async def _kind(inquiry: Inquiry, evidence: CollectedEvidence, publication: Publication) -> str:
+    given = (await prove_kinds(inquiry.session, evidence)).circumstances(inquiry.session.reader)
+    return claimed_kind(given, publication.publisher.id, evidence.artifact)
 
 
 async def _continued(inquiry: Inquiry, evidence: CollectedEvidence) -> tuple[ContinuedCommit, ...]:
@@ -230,19 +235,19 @@ def _known(
 def kept_info(
     title: str,
     manifest: bytes,
-    stated: ParsedClaims,
+    given: KeyCircumstances,
     chosen: JudgedPublication | None,
-    policy: Policy,
     cache: CacheBasis,
 ) -> ArtifactInfo:
     """Describe an artifact from statements that were kept, without a node: nothing says who holds it now, nor where the
     statements are in logs. `chosen`: the publication that counts, judged with the proofs that were kept."""
     artifact, publication = sha256(manifest), chosen.publication if chosen else None
+    stated, policy = given.claims, given.policy
     since = cosigned_since(chosen, policy) if chosen else None
     known = {publication.entry.line: since} if publication and since else {}
     own = tuple(Candidate(publication, None) for publication in ([publication] if publication else []))
     about = (entry for entry in stated.entries if is_about(entry, artifact))
-    bound = stated.bound(policy.pins)
+    bound = given.bound
     nodes = {node.record.node.id: node.record.name for node in bound}
     by = (publication.publisher.id, publication.chain, publication.entry.envelope) if publication else None
     return ArtifactInfo(
@@ -265,7 +270,7 @@ def kept_info(
         checks=_checks(stated, artifact, policy),
         cache=cache,
         known=known,
-        kind=claimed_kind(stated, publication.publisher.id, artifact) if publication else MODEL,
+        kind=claimed_kind(given, publication.publisher.id, artifact) if publication else MODEL,
     )
 
 

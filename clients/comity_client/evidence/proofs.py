@@ -76,6 +76,14 @@ async def _prove(
     found |= {entry.digest: proofs for entry, proofs in zip(entries, kept, strict=True)}
 
 
+async def prove_kinds(session: Session, evidence: CollectedEvidence) -> CollectedEvidence:
+    """Add the proofs of the statements about the kind that a lost key may have signed; nothing is asked where no key is
+    reported as lost."""
+    entries = evidence.kinds_to_prove()
+    found = await asyncio.gather(*(_best_proofs(session, each, evidence.bound, ()) for each in entries))
+    return replace(evidence, proofs=(*evidence.proofs, *(kept for proofs in found for kept in proofs)))
+
+
 async def _documents(session: Session, items: Iterable[SideObject], on_event: OnEvent) -> Mapping[Digest, bytes]:
     """Fetch the documents that statements name, if any node has them."""
     found: dict[Digest, bytes] = {}

@@ -17,7 +17,7 @@ from comity.trust.encoding import LAST_TIME, Digest, sha256
 from comity.trust.errors import NotFound, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.exit_statuses import OK
-from comity.trust.key_validity import JudgedPublication
+from comity.trust.key_validity import JudgedPublication, KeyCircumstances, key_circumstances
 from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
@@ -81,16 +81,18 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
         tally=BytesBySource(),
         alarms=(),
         cache=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
-        bases=needed_beside(stated, chosen.publication if chosen else None),
+        bases=needed_beside(
+            key_circumstances(evidence, stated, policy, reader), chosen.publication if chosen else None
+        ),
     )
 
 
-def needed_beside(claims: ParsedClaims, publication: Publication | None) -> Bases:
+def needed_beside(given: KeyCircumstances, publication: Publication | None) -> Bases:
     """What is needed beside an artifact, by the publication that counts and what its publisher states of the kind."""
     if publication is None:
         return Bases()
     published = publication.published
-    return bases(claimed_kind(claims, published.by, published.artifact), published.lineage)
+    return bases(claimed_kind(given, published.by, published.artifact), published.lineage)
 
 
 def shown_before(
@@ -116,7 +118,7 @@ def shown_before(
     if not title:
         raise failure
     cache = CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure))
-    return kept_info(title, evidence.manifest, stated, chosen, policy, cache)
+    return kept_info(title, evidence.manifest, key_circumstances(evidence, stated, policy, reader), chosen, cache)
 
 
 def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None:

@@ -147,7 +147,7 @@ async def _pull(context: PullContext, order: PullOrder, resolution: Resolution, 
         here=sum(entry.size for entry in found.wanted if entry.path in here),
         tally=fetching.tally,
         alarms=tuple(str(alarm) for alarm in found.alarms),
-        bases=needed_beside(found.evidence.claims, resolution.current),
+        bases=needed_beside(found.evidence.circumstances(context.inquiry.session.reader), resolution.current),
     )
 
 

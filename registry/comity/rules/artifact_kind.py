@@ -8,9 +8,10 @@ publication is what it was before.
 
 Only what the publisher of an artifact states counts, so that nobody changes the kind of another one's artifact. The
 statement with the highest number counts, whatever the order in which statements arrive; where statements with that
-number contradict each other, none counts. A word that this version does not know is kept and shown as it is given, and
-never stands for a known one. No verdict depends on the kind: it says where an artifact is listed, and not what is in
-its files. Source: protocol, section 5.
+number contradict each other, none counts. What a lost key may have signed decides nothing where the publisher stated a
+kind with other keys, or is proven to have stated one before the loss (`comity.trust.key_validity`). A word that this
+version does not know is kept and shown as it is given, and never stands for a known one. No verdict depends on the
+kind: it says where an artifact is listed, and not what is in its files. Source: protocol, section 5.
 
 A Hub has two types of repositories for what is published here: models and datasets. Each kind that this version knows
 is of one of them (`hub_types`), so that a client that asks for the wrong type is told the right one. An unknown kind is
@@ -28,14 +29,17 @@ from collections.abc import Iterable
 from typing import Annotated, ClassVar, Final
 
 from comity.rules.corrections import MAX_NUMBER, newest, next_number
+from comity.trust.authorship import judge_author
 from comity.trust.claims import ParsedClaims
 from comity.trust.codec import JsonNumber, JsonRead
 from comity.trust.content import ById, Content, SubjectDigest
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
+from comity.trust.key_validity import KeyCircumstances, compromise_notices, loss_rank, signed_before_loss
 from comity.trust.names import Name
-from comity.trust.statement import Entry, Subject
+from comity.trust.rotation import RotationChain
+from comity.trust.statement import Author, Entry, Subject
 from comity.trust.statement_kinds import ARTIFACT_KIND
 from comity.trust.statements import Parent
 
@@ -54,6 +58,8 @@ HUB_DATASETS: Final = "dataset"
 DATASET_KINDS: Final = frozenset({DATASET, EMBEDDING_STORE, EVALUATION_SET})
 """Kinds that a Hub has as datasets: data that programs read, and no weights or rules for one model."""
 MAX_KIND: Final = 40
+MAX_PROVEN: Final = 32
+"""Statements of the kind of one artifact whose position in a log is asked for."""
 _WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
 
 
@@ -145,10 +151,32 @@ def kind_of(stated: Iterable[KindStated]) -> str:
     return counts.kind if counts else MODEL
 
 
-def claimed_kind(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> str:
-    """The kind of an artifact, by those statements of its publisher among the claims whose signature is proven."""
-    proven = (entry for entry in claims.about(artifact, ARTIFACT_KIND) if claims.signed(entry, publisher, None))
-    return kind_of(stated_by(proven, publisher, artifact))
+def claimed_kind(given: KeyCircumstances, publisher: Digest, artifact: Digest) -> str:
+    """The kind of an artifact, by those statements of its publisher among the claims whose signature is proven. What a
+    lost key may have signed counts only where nothing else is stated, and not at all if it is proven to be as new as
+    the loss."""
+    ranked: dict[int, list[Entry]] = {}
+    for entry, chain in _signed(given.claims, publisher, artifact):
+        ranked.setdefault(loss_rank(signed_before_loss(entry, publisher, chain, given)), []).append(entry)
+    ranked.pop(loss_rank(False), None)
+    return kind_of(stated_by(ranked[max(ranked)] if ranked else (), publisher, artifact))
+
+
+def kinds_to_prove(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> tuple[Entry, ...]:
+    """The statements of the kind whose position in a log decides: those that keys signed of which the publisher reports
+    the loss. At most `MAX_PROVEN`, those that were corrected least often first: they are the older ones."""
+    signed = _signed(claims, publisher, artifact)
+    lost = [entry for entry, chain in signed if compromise_notices(claims, publisher, chain, entry.envelope)]
+    stated = [(each.number, entry) for entry in lost for each in stated_by([entry], publisher, artifact)]
+    return tuple(entry for _, entry in sorted(stated, key=lambda each: each[0])[:MAX_PROVEN])
+
+
+def _signed(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> list[tuple[Entry, RotationChain]]:
+    """The statements of the kind that are proven to be by the publisher, with its keys."""
+    keys = claims.keys_of(publisher, None)
+    judged = ((entry, judge_author(entry, keys).chain) for entry in claims.about(artifact, ARTIFACT_KIND))
+    own = Author("identity", publisher)
+    return [(entry, chain) for entry, chain in judged if chain is not None and entry.statement.by == own]
 
 
 def next_statement(stated: Iterable[KindStated], wanted: KindStated) -> KindStated | None:

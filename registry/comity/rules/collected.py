@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Final
 
+from comity.rules.artifact_kind import kinds_to_prove
 from comity.rules.collector import Collector
 from comity.trust.approvals import MAX_CONDITIONS
 from comity.trust.bound_nodes import BoundNode
@@ -20,7 +21,7 @@ from comity.trust.errors import ComityError
 from comity.trust.evaluation import announcements_of, evaluations_of
 from comity.trust.evidence import Evidence, EvidenceReader, FoundFile, InclusionEvidence
 from comity.trust.frozen import frozen
-from comity.trust.key_validity import prove_entry
+from comity.trust.key_validity import KeyCircumstances, prove_entry
 from comity.trust.policy import Policy
 from comity.trust.rotation import LogCut
 from comity.trust.statement import Entry, SideObject
@@ -112,16 +113,30 @@ class CollectedEvidence:
             cut=self.cut,
         )
 
+    def circumstances(self, reader: EvidenceReader) -> KeyCircumstances:
+        """By what the keys behind the statements are judged."""
+        proofs = tuple(kept.proof for kept in self.proofs)
+        return KeyCircumstances(self.claims, proofs, self.bound, self.policy, {}, reader)
+
     def entries_to_prove(self) -> tuple[Entry, ...]:
         """The publications, the claims of copies, their withdrawals and the observations of nodes that a charter binds,
-        the approvals of officers, evaluations whose results are here, and what members name as continuations."""
+        the approvals of officers, evaluations whose results are here, what members name as continuations, and the kinds
+        that a lost key may have stated."""
         nodes = {node.record.node for node in self.bound}
         of_nodes = (*HOLD_PREDICATES, HOLD_WITHDRAWN, OBSERVED)
         found = [publication.entry for publication in self.claims.publications]
         found += [e for e in self.claims.entries if e.statement.predicate in of_nodes and e.statement.by in nodes]
         continuing = self.collector.continuing(self.claims.entries)
-        every = (*found, *self.approvals(), *self._evaluations_to_prove(), *continuing)
+        every = (*found, *self.approvals(), *self._evaluations_to_prove(), *continuing, *self.kinds_to_prove())
         return tuple({entry.digest: entry for entry in every}.values())
+
+    def kinds_to_prove(self) -> tuple[Entry, ...]:
+        """The statements of the publisher about the kind that a key signed of which it reports the loss."""
+        published = next((each for each in self.claims.publications if self._is_owner(each)), None)
+        return kinds_to_prove(self.claims, published.publisher.id, self.artifact) if published else ()
+
+    def _is_owner(self, publication: Publication) -> bool:
+        return self.collector.publisher in (None, publication.publisher.id)
 
     def approvals(self) -> tuple[Entry, ...]:
         """The approvals that name an officer of the policy as their author."""

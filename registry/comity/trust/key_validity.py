@@ -26,7 +26,7 @@ from comity.trust.bound_nodes import BoundNode, WitnessedEntry, verify_witnessed
 from comity.trust.claims import ParsedClaims, Publication
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.evidence import EvidenceReader, InclusionEvidence, Remark
+from comity.trust.evidence import Evidence, EvidenceReader, InclusionEvidence, Remark
 from comity.trust.frozen import frozen
 from comity.trust.home_logs import HomeLogs, HomePosition, NamedLog, home_logs, named_homes
 from comity.trust.policy import Policy
@@ -408,6 +408,13 @@ class KeyCircumstances:
     reader: EvidenceReader
 
 
+def key_circumstances(
+    evidence: Evidence, claims: ParsedClaims, policy: Policy, reader: EvidenceReader
+) -> KeyCircumstances:
+    """Those of evidence whose claims were read before, without the consistency proofs that only retired keys need."""
+    return KeyCircumstances(claims, evidence.proofs, claims.bound(policy.pins), policy, {}, reader)
+
+
 def refused_keys(
     entry: Entry, identity: Digest, chain: RotationChain, given: KeyCircumstances, author: str = "author"
 ) -> str:
@@ -428,6 +435,13 @@ def refused_keys(
         if not judge_notice(notice, chain, seen, given.bound, given.policy).before:
             return f"its {author} reports that the key was compromised from entry {notice.index} of {notice.origin} on"
     return ""
+
+
+def signed_before_loss(entry: Entry, identity: Digest, chain: RotationChain, given: KeyCircumstances) -> bool | None:
+    """As `JudgedPublication.before_loss`, of any statement that the identity signed."""
+    notices = compromise_notices(given.claims, identity, chain, entry.envelope)
+    seen = prove_entry(entry, given.proofs, given.bound, given.reader)[0] if notices else ()
+    return older_than_all(judge_notice(each, chain, seen, given.bound, given.policy).before for each in notices)
 
 
 def prove_entry(

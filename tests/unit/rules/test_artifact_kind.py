@@ -24,6 +24,7 @@ from comity.rules.artifact_kind import (
     hub_types,
     kind_of,
     kind_text,
+    kinds_to_prove,
     newest_kind,
     next_statement,
     require_hub_type,
@@ -34,14 +35,17 @@ from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
+from comity.trust.evidence import EvidenceReader, InclusionEvidence
+from comity.trust.key_validity import KeyCircumstances
 from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, Statement, Subject
 from comity.trust.statement_kinds import ARTIFACT_KIND
-from comity.trust.statements import Parent
+from comity.trust.statements import Advisory, Compromise, Parent
 from hypothesis import given
 from hypothesis import strategies as st
-from support.rotations import CLASSICAL
-from support.world import Identity, identity
+from support.case import case, filled, nodes
+from support.rotations import CLASSICAL, of
+from support.world import Identity, Log, identity
 
 OWNER, STRANGER = identity("Owner", algs=CLASSICAL), identity("Stranger", algs=CLASSICAL)
 NAME = Name.parse("inst/questions@v1")
@@ -57,8 +61,22 @@ def line(stated: KindStated, signer: Identity = OWNER) -> Entry:
 
 
 def claimed(*entries: Entry) -> str:
+    return claimed_kind(circumstances(*entries), OWNER.id, ARTIFACT)
+
+
+def circumstances(*entries: Entry, proofs: tuple[InclusionEvidence, ...] = ()) -> KeyCircumstances:
+    """With the charter and the nodes of a case."""
+    good = case()
     lines = (OWNER.entry.line, STRANGER.entry.line, *(entry.line for entry in entries))
-    return claimed_kind(read_claims(lines, ARTIFACT), OWNER.id, ARTIFACT)
+    claims = read_claims((*lines, *good.claims), ARTIFACT)
+    return KeyCircumstances(claims, proofs, claims.bound(good.policy.pins), good.policy, {}, EvidenceReader())
+
+
+def lost_from(log: Log, index: int) -> Entry:
+    """The notice that the key of the owner was lost at an entry of a log."""
+    lost = Compromise(OWNER.signer.public.id, log.origin, index)
+    notice = Advisory(Author("identity", OWNER.id), OWNER.id, "key-compromise", "critical", "the laptop is gone", lost)
+    return sign_content(notice, OWNER.signer)
 
 
 def test_an_artifact_of_which_nothing_is_stated_is_a_model() -> None:
@@ -130,6 +148,40 @@ def test_a_malformed_statement_is_refused(body: dict[str, str | int]) -> None:
     by = Author("identity", OWNER.id)
     with pytest.raises(Malformed):
         KindStated.parse(Statement(ARTIFACT_KIND, (Subject("", ARTIFACT),), by, body))
+
+
+def test_what_is_proven_to_be_as_new_as_the_loss_of_its_key_decides_no_kind() -> None:
+    """A thief cannot change what the owner of the key stated before, and states nothing alone."""
+    log = filled(nodes(4)[0])
+    first, stolen = line(said(DATASET)), line(said(PROMPT, 9))
+    for entry in (first, stolen):
+        log.append(entry.line)
+    notice = lost_from(log, log.lines.index(stolen.line))
+    proofs = tuple(log.proof(entry.line) for entry in (first, stolen))
+
+    def kind(*entries: Entry, proofs: tuple[InclusionEvidence, ...] = proofs) -> str:
+        return claimed_kind(circumstances(*entries, proofs=proofs), OWNER.id, ARTIFACT)
+
+    assert kind(first, stolen) == PROMPT, "without the notice it is a correction"
+    assert kind(first, stolen, notice) == DATASET
+    assert kind(stolen, notice) == MODEL
+    assert kind(first, stolen, notice, proofs=proofs[:1]) == DATASET, "where nothing proves the position of the stolen"
+    assert kind(first, notice, proofs=()) == DATASET, "where nothing else is stated"
+
+
+def test_a_key_that_was_not_lost_corrects_what_a_lost_one_may_have_stated() -> None:
+    log = filled(nodes(4)[0])
+    after, rotated = of(OWNER).to("kinds second")
+    stolen, again = line(said(PROMPT, MAX_NUMBER)), sign_content(said(DATASET), after.keys[0])
+    assert claimed(stolen, rotated, again, lost_from(log, 0)) == DATASET
+
+
+def test_only_what_a_lost_key_signed_is_to_be_proven_and_the_first_statements_before_others() -> None:
+    log = filled(nodes(4)[0])
+    entries = [line(said(DATASET, number)) for number in (3, 1, 2)]
+    assert kinds_to_prove(circumstances(*entries).claims, OWNER.id, ARTIFACT) == ()
+    wanted = kinds_to_prove(circumstances(*entries, lost_from(log, 0)).claims, OWNER.id, ARTIFACT)
+    assert [KindStated.parse(entry.statement).number for entry in wanted] == [1, 2, 3]
 
 
 def test_a_malformed_statement_hides_no_other_one() -> None:

@@ -28,6 +28,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
+from comity.trust.key_validity import key_circumstances
 from comity.trust.names import UPSTREAM
 from comity.trust.policy import Policy
 from comity.trust.statement import SideObject
@@ -79,8 +80,9 @@ def bom_of_folder(local: LocalCopy, policy: Policy) -> BomContent:
     chosen = counted_publication(evidence, policy, EvidenceReader())
     readings, artifact = local.readings, local.artifact
     vouches, _ = verify_vouches(readings, artifact, readings.authors(policy.pins))
-    kind = claimed_kind(readings, chosen.publisher.id, artifact) if chosen else MODEL
-    mirroring = collect_mirror_evidence(readings.entries, artifact, readings.bound(policy.pins))
+    given = key_circumstances(evidence, readings, policy, EvidenceReader())
+    kind = claimed_kind(given, chosen.publisher.id, artifact) if chosen else MODEL
+    mirroring = collect_mirror_evidence(readings.entries, artifact, given.bound)
     return BomContent(local.manifest, chosen, vouches, data, kind, mirroring.upstream)
 
 

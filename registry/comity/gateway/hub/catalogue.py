@@ -49,7 +49,7 @@ from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
 from comity.node.services.selections import first_claimants
 from comity.node.threads import AsyncLedger, Pools
-from comity.rules.artifact_kind import MODEL, kind_of
+from comity.rules.artifact_kind import MODEL
 from comity.rules.git_ids import commit_id, tree_ids
 from comity.trust.artifact import Manifest
 from comity.trust.claims import Publication, proven_advisories, read_claims
@@ -304,7 +304,10 @@ class Catalogue:
             withdrawn = frozenset(version for version, found in repository.versions.items() if found.withdrawn)
             try:
                 newest = repository.newest()
-                main, kind = await self.commit(newest), await self._kind(newest)
+                main, kind = (
+                    await self.commit(newest),
+                    await self.local_artifacts.kind(newest.artifact, newest.publisher),
+                )
             except ComityError:
                 main = None  # withdrawn or disputed: the name has no main version
         return Refs(commits, main, withdrawn, kind)
@@ -410,7 +413,7 @@ class Catalogue:
         trees = await self._pools.hashing(tree_ids, manifest)
         publication = candidate.publication
         known = await self._ledger.run(self._ledger.tables.proven_times.known_since, [candidate.artifact])
-        kind = await self._kind(candidate)
+        kind = await self.local_artifacts.kind(candidate.artifact, candidate.publisher)
         return Snapshot(
             repository=repository.name,
             artifact=candidate.artifact,
@@ -426,11 +429,6 @@ class Catalogue:
             known_since=known.get(candidate.artifact, 0),
             kind=kind,
         )
-
-    async def _kind(self, candidate: Candidate) -> str:
-        """What the publisher of an artifact states of its kind."""
-        pair = candidate.artifact, candidate.publisher
-        return kind_of((await self._ledger.run(self._ledger.tables.listed.stated_kinds, [pair])).get(pair, ()))
 
     async def _judged(self, candidate: Candidate, manifest: Manifest) -> tuple[PolicyDecision, frozenset[str]]:
         """The decision, and the subjects on which it depends."""

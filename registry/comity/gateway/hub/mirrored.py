@@ -27,6 +27,7 @@ from comity.node.members import Membership
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.services.log import LogServicer
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.artifact_kind import claimed_kind, kind_of
 from comity.rules.collector import Question
 from comity.rules.continuation import ContinuedCommit, continued_commits, upstream_key
 from comity.rules.git_ids import tree_ids
@@ -40,7 +41,7 @@ from comity.trust.frozen import frozen
 from comity.trust.key_validity import KeyCircumstances
 from comity.trust.names import UPSTREAM
 from comity.trust.statement import Author, Entry, SideObject, parse_entry
-from comity.trust.statement_kinds import IMAGE_SIGNED, IMAGE_VERIFIED
+from comity.trust.statement_kinds import ADVISORY, IMAGE_SIGNED, IMAGE_VERIFIED
 from comity.trust.upstream import Observed, is_commit
 
 
@@ -99,6 +100,17 @@ class LocalArtifacts:
         found = [located async for located in self._artifacts.claims(artifact)]
         return LocalStatements(tuple(each.line for each in found), any(each.more or each.others for each in found))
 
+    async def kind(self, artifact: Digest, publisher: Digest) -> str:
+        """Return what the publisher of an artifact states of its kind; where it reports the loss of a key, by the
+        evidence here."""
+        pair = artifact, publisher
+        stated = (await self._ledger.run(self._ledger.tables.listed.stated_kinds, [pair])).get(pair, ())
+        if not stated or not await self._ledger.run(self._has_warned_of_itself, publisher):
+            return kind_of(stated)
+        found = await self._collector.collect(artifact, self._judge.policy, publisher)
+        given = found.circumstances(self._judge.reader)
+        return await self._pools.hashing(claimed_kind, given, publisher, artifact)
+
     async def said_of_image(self, artifact: Digest, publisher: Digest | None, image: Digest) -> SaidOfImage:
         """Return what counts here of what is signed about the image manifest `image`: the signatures by the publisher
         of the artifact, and the summaries by members and by those whom the policy names.
@@ -137,6 +149,12 @@ class LocalArtifacts:
         about = self._ledger.tables.proven.about(artifact, kinds, 1, Precedence(authors))
         said = (parse_entry(found.line).statement.by for found in about.found)
         return any(by is not None and by.id in authors for by in said)
+
+    def _has_warned_of_itself(self, publisher: Digest) -> bool:
+        """Blocking. Whether an identity signed an advisory about itself, as one about a lost key is."""
+        about = self._ledger.tables.proven.about(publisher, (ADVISORY,), 1, Precedence(frozenset({publisher})))
+        said = (parse_entry(found.line).statement.by for found in about.found)
+        return any(by is not None and by.id == publisher for by in said)
 
     async def withdrawn(self, artifact: Digest) -> bool:
         """Return whether this node withdrew its copy, by its own log, and claims no new one there."""

@@ -22,13 +22,15 @@ from comity.node.members import FoundRecord, Membership, OwnNode
 from comity.node.metrics import Metrics
 from comity.node.policy_file import PolicyFile
 from comity.node.threads import AsyncLedger, Pools
+from comity.rules.artifact_kind import KindStated
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
 from comity.trust.identity import InceptionStatement
 from comity.trust.keys import HybridSigner
+from comity.trust.names import Name
 from comity.trust.statement import Author, parse_entry, sign_statement
-from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, STATE_SETTING, Advisory
+from comity.trust.statements import ADVISORIES, KEY_COMPROMISE, STATE_SETTING, Advisory, Compromise
 from comity_client.evidence.names import withdrawn as withdrawn_for_client
 from support.case import nodes, release
 from support.logs import LogKeys
@@ -282,3 +284,18 @@ async def test_names_of_an_author_begin_after_any_cursor(node: JudgedRepositorie
     assert names("b/one", "b/") == ["b/two"]
     assert names("b/", "b/") == ["b/one", "b/two"]
     assert names("b/two", "b/") == names("c", "b/") == []
+
+
+async def test_a_lost_key_decides_no_kind_where_another_key_states_one(node: JudgedRepositories) -> None:
+    artifact, kind = node.publish(ANNA, "a/words@v1"), node.catalogue.local_artifacts.kind
+    after, rotated = of(ANNA).to("next")
+
+    def stated(word: str, number: int, signer: HybridSigner) -> bytes:
+        return sign_content(KindStated(ANNA.id, Name.parse("a/words@v1"), artifact, word, number), signer).line
+
+    node.say(rotated.line, stated("dataset", 0, after.keys[0]), stated("prompt", 9, ANNA.signer))
+    assert await kind(artifact, ANNA.id) == "prompt"
+    lost = Compromise(ANNA.signer.public.id, HOME.origin, 0)
+    said = Advisory(Author("identity", ANNA.id), ANNA.id, KEY_COMPROMISE, "critical", "the laptop is gone", lost)
+    node.say(sign_content(said, ANNA.signer).line)
+    assert await kind(artifact, ANNA.id) == "dataset"
