@@ -24,7 +24,7 @@ from support.tools import REQUIRE_ALL
 PAGE = ROOT / "docs" / "clients" / "README.md"
 LEAST = 25
 """Programs that have to read the repository."""
-WHOLE = ("hf", "kserve-storage", "@huggingface/hub", "skopeo", "oras")
+WHOLE = ("hf", "kserve-storage", "@huggingface/hub", "skopeo", "oras", "oras (Python)", "podman")
 """Clients that fetch whole repositories."""
 WRITE = "COMITY_TESTS_WRITE"
 HEAD = (
