@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from comity.content import durable
+from comity.trust.errors import Unavailable
 from comity.trust.frozen import frozen
 
 
@@ -84,8 +85,12 @@ class Home:
 
     def ensure(self, folder: Path) -> Path:
         """Create `folder`, a folder of this home, with mode 0700 if it is missing. Raises OutOfSpace, Unavailable."""
-        with durable.disk_errors(f"{folder} was not created"):
-            durable.make_folders(folder, mode=0o700)
+        try:
+            with durable.disk_errors(f"{folder} was not created"):
+                durable.make_folders(folder, mode=0o700)
+        except Unavailable as error:  # as in a container, whose user has no home
+            error.hint = "set COMITY_HOME to a folder that you may write to"
+            raise
         return folder
 
 
