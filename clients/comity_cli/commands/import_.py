@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,6 +184,8 @@ def command(
         raise click.UsageError(
             "--queued takes no source" if asked == QUEUED else "name a repository, a URL or a folder"
         )
+    if any(not host or set(host) & set("/@ ") for host in upstream.hosts):
+        raise click.UsageError("--allow-host is HOST or HOST:PORT, without https:// and without a path")
     if source is not None and source.startswith(_URLS):
         source, upstream = _of_url(source, upstream)
     named = source is not None and is_upstream(source)
@@ -200,7 +203,7 @@ def command(
     if asked:
         api.decide_import(source, target, endpoint=upstream.endpoint, hosts=upstream.hosts, keep=asked == QUEUE)
         out.done(f"{source} is queued" if asked == QUEUE else f"{source} is queued no longer")
-        out.hint("comity import --queued")
+        out.hint("comity import --queued" + (f" --node {shlex.quote(node)}" if node else ""))
         return
     with follow(out, "importing") as on_event:
         done = api.import_upstream(

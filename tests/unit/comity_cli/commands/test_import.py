@@ -78,7 +78,7 @@ def test_the_queue_shows_states_bytes_next_tries_and_reasons() -> None:
 
 def test_an_import_is_queued_by_its_url_and_ended(decided: list[tuple[str, dict[str, Any]]]) -> None:
     said(command, "--queue", "git+https://g.example/org/tiny@v1", "--allow-host", "lfs.example")
-    said(command, "--cancel", "hf:org/tiny")
+    assert "comity import --queued --node 'a home'" in said(command, "--cancel", "hf:org/tiny", "--node", "a home")
     assert decided == [
         ("git:g.example/tiny@v1", {"endpoint": "https://g.example/org", "hosts": ("lfs.example",), "keep": True}),
         ("hf:org/tiny", {"endpoint": "", "hosts": (), "keep": False}),
@@ -104,6 +104,8 @@ def test_what_cannot_be_queued_is_refused(words: tuple[str, ...], decided: list[
         (("--recheck", "."), "a folder has no upstream"),
         (("hf:a/b", "--from", "hf:a/b@v1"), "--from is for a folder only"),
         (("--queued", "--from", "hf:a/b@v1"), "--from"),
+        (("hf:a/b", "--allow-host", "https://cdn.example/"), "without https://"),
+        (("hf:a/b", "--allow-host", "cdn.example other.example"), "--allow-host is HOST"),
     ],
 )
 def test_a_wrong_command_line_is_said_before_a_node_is_looked_for(words: tuple[str, ...], said: str) -> None:
