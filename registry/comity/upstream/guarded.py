@@ -119,6 +119,8 @@ class AllowedHosts:
         return any(names & {host} or (host.startswith(".") and origin.host.endswith(host)) for host in self.hosts)
 
 
+MAX_CAUSES: Final = 8
+"""Errors behind an error that are looked at."""
 READ_TIMEOUT: Final = 20.0
 """Seconds without a byte after which a request times out."""
 MAX_RETRY_AFTER: Final = 24 * 3600
@@ -322,11 +324,21 @@ def not_importable(error: Malformed, allowed_hosts: AllowedHosts) -> Malformed:
 
 
 def unreachable(allowed_hosts: AllowedHosts, error: Exception) -> Unavailable:
-    why = "timed out" if "Timeout" in type(error).__name__ else type(error).__name__
+    why = "timed out" if "Timeout" in type(error).__name__ else _system_reason(error)
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         why = "this machine does not trust its certificate"
     hint = "try again; received bytes are kept"
     return Unavailable(f"{allowed_hosts.origin} was not reached", why=why, hint=hint, code="UPSTREAM-UNREACHABLE")
+
+
+def _system_reason(error: Exception) -> str:
+    """What this machine says of a failed connection; else the name of the error, whose text may be the server's."""
+    cause: BaseException | None = error
+    for _ in range(MAX_CAUSES):
+        if cause is None or (isinstance(cause, OSError) and cause.strerror):
+            break
+        cause = cause.__cause__ or cause.__context__
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else type(error).__name__
 
 
 def access_denied(what: str, why: str) -> Refused:
