@@ -64,7 +64,7 @@ def test_an_unsigned_name_is_one_word_of_the_next_step(
 ) -> None:
     digest = sha256(b"an artifact")
     hostile = FoundArtifacts("a/$(id);id @v1", digest, digest, "", "", proven=False)
-    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda text, limit: [hostile]))
+    monkeypatch.setattr(search, "client", lambda: SimpleNamespace(search=lambda *asked: [hostile]))
     assert exits(["search"]) == 0
     (hint,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("Next: "))
     assert shlex.split(hint.removeprefix("Next: ")) == ["comity", "show", hostile.name]
