@@ -69,7 +69,7 @@ def test_members_corroborate_what_a_publisher_says(name: str, federation: FakeFe
     assert continued["members"] == [seat("CH").id, seat("SG").id]
     assert continued["other_bytes"] == [{"artifact": OTHER, "members": [seat("ES").id]}]
     shown = " ".join(CliRunner().invoke(command, ["show", name]).output.split())
-    assert "2 members: Institute CH (CH), Institute SG (SG), and 1 who count for no member" in shown
+    assert "2 members: Institute CH (CH), Institute SG (SG), and 1 who counts for no member" in shown
     assert "Institute ES (ES) name other bytes" in shown
 
 

@@ -324,7 +324,7 @@ def _show_continued(out: Output, info: ArtifactInfo) -> None:
         members = commit.members[info.artifact]
         others = commit.claimed_by_others(info.artifact)
         who = f"{plural(len(members), 'member')}: {member_names(members)}" if members else "no member"
-        more = f", and {others} who count for no member" if others else ""
+        more = f", and {others} who {'counts' if others == 1 else 'count'} for no member" if others else ""
         out.fact("continues", f"{commit.origin}, claimed by {who}{more}")
         for artifact, rivals in commit.members.items():
             if artifact != info.artifact and rivals:
