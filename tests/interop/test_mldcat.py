@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from comity.addons.mldcat.catalogue import PATH, CatalogueWriter, PortalPage
+from comity.trust.statements import Parent
 from support.catalogue_entries import BASE, DATASET, MIRRORED, MODEL
 from support.environments import python_with
 from support.gateway import gateway_node
@@ -78,10 +79,11 @@ def test_a_catalogue_is_valid_by_the_shapes_and_what_lacks_a_property_is_not(tmp
 
 async def test_the_pages_of_a_running_node_are_one_valid_catalogue(tmp_path: Path) -> None:
     async with gateway_node(tmp_path / "node") as node:
-        await node.publish(model(tmp_path / "tiny", weights=1_000), "tests/tiny@v1")
         (tmp_path / "rows").mkdir()
         (tmp_path / "rows" / "rows.jsonl").write_text('{"a": 1}\n')
-        await node.publish(tmp_path / "rows", "tests/rows@v2", kind="dataset")
+        rows = await node.publish(tmp_path / "rows", "tests/rows@v2", kind="dataset")
+        trained = (Parent("finetune", "tests/rows@v2", rows.artifact),)
+        await node.publish(model(tmp_path / "tiny", weights=1_000), "tests/tiny@v1", lineage=trained)
         pages, following = list[Path](), f"{PATH}?limit=1"
         async with httpx2.AsyncClient(base_url=node.url, timeout=PATIENCE) as http:
             while following:
@@ -89,6 +91,13 @@ async def test_the_pages_of_a_running_node_are_one_valid_catalogue(tmp_path: Pat
                 pages.append(tmp_path / f"page-{len(pages)}")
                 pages[-1].write_bytes(page.content)
                 following = page.links.get("next", {}).get("url", "")
+    data = {"@id": f"{node.url}/tests/rows/tree/sha256:{rows.artifact}"}
+    assert [
+        each["it6:trainedOn"]
+        for page in pages
+        for each in json.loads(page.read_bytes())["@graph"]
+        if "it6:trainedOn" in each
+    ] == [[data]]
     said = checked(*pages)
     assert said[-1] == "together True 1 2"
     assert [line.endswith(" True") for line in said[:-1]] == [True] * len(pages)

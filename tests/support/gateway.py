@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from comity.gateway.app import serve_gateway
 from comity.gateway.hub import judge, list_items
+from comity.trust.statements import Parent
 from support.federation import NodeHome, found, serving
 from support.publisher import Publisher, Release, release, send
 
@@ -23,10 +24,15 @@ class GatewayNode:
     publisher: Publisher
 
     async def publish(
-        self, folder: Path, name: str, publisher: Publisher | None = None, kind: str | None = None
+        self,
+        folder: Path,
+        name: str,
+        publisher: Publisher | None = None,
+        kind: str | None = None,
+        lineage: tuple[Parent, ...] = (),
     ) -> Release:
         """Publish a folder, by default as the publisher that the charter binds to the namespace `tests`."""
-        ready = release(publisher or self.publisher, folder, name, kind=kind)
+        ready = release(publisher or self.publisher, folder, name, kind=kind, lineage=lineage)
         async with self.home.client() as node:
             await send(node, ready)
         return ready

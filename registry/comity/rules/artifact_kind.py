@@ -58,6 +58,8 @@ HUB_DATASETS: Final = "dataset"
 DATASET_KINDS: Final = frozenset({DATASET, EMBEDDING_STORE, EVALUATION_SET})
 """Kinds that a Hub has as datasets: data that programs read, and no weights or rules for one model."""
 MAX_KIND: Final = 40
+MAX_TRAINED_ON: Final = 8
+"""Datasets of one model that are looked for."""
 MAX_PROVEN: Final = 32
 """Statements of the kind of one artifact whose position in a log is asked for."""
 _WORD: Final = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*\Z")
@@ -221,5 +223,14 @@ def bases(kind: str, lineage: Iterable[Parent]) -> Bases:
     return Bases(tuple(named.values()), tuple(parent.name for parent in needed if parent.digest is None))
 
 
+def training_parents(lineage: Iterable[Parent]) -> tuple[Parent, ...]:
+    """The parents on which a model was trained if they are datasets, as its publisher names them by digest, each once:
+    at most `MAX_TRAINED_ON`. That they are is for the reader to prove, by what their own publishers state."""
+    named = (each for each in lineage if each.relation in _TRAINED_BY and each.digest is not None)
+    return tuple(dict.fromkeys(named))[:MAX_TRAINED_ON]
+
+
 _ADAPTER_OF: Final = "adapter"
 """The relation of lineage by which an artifact is an adapter to its parent."""
+_TRAINED_BY: Final = frozenset({"finetune", "distilled"})
+"""The relations of lineage by which weights were trained with a parent."""

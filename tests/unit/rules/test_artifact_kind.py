@@ -14,6 +14,7 @@ from comity.rules.artifact_kind import (
     HUB_DATASETS,
     HUB_MODELS,
     MAX_KIND,
+    MAX_TRAINED_ON,
     MODEL,
     PROMPT,
     Bases,
@@ -29,6 +30,7 @@ from comity.rules.artifact_kind import (
     next_statement,
     require_hub_type,
     stated_by,
+    training_parents,
 )
 from comity.rules.corrections import MAX_NUMBER
 from comity.rules.signing import sign_content
@@ -247,3 +249,13 @@ def test_the_base_of_an_adapter_is_the_parent_to_which_it_is_one() -> None:
 
 def test_a_base_that_is_named_without_a_digest_is_not_chosen() -> None:
     assert bases(ADAPTER, (Parent("adapter", "inst/base"), BASE)) == Bases((BASE,), ("inst/base",))
+
+
+def test_training_data_are_the_parents_of_training_with_a_digest_each_once_and_few() -> None:
+    digests = [sha256(b"%d" % number) for number in range(MAX_TRAINED_ON + 2)]
+    many = [Parent("finetune", f"inst/rows-{number}@v1", digest) for number, digest in enumerate(digests)]
+    others = [Parent("adapter", "inst/base@v1", ARTIFACT), Parent("quantized", "inst/base@v1", ARTIFACT),
+              Parent("finetune", "inst/unknown@v1")]  # fmt: skip
+    distilled = Parent("distilled", "inst/words@v1", OTHER)
+    assert training_parents([*others, distilled, distilled]) == (distilled,)
+    assert training_parents([*others, *many]) == tuple(many[:MAX_TRAINED_ON])

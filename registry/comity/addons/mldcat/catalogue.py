@@ -10,8 +10,9 @@ read a page. A parent is only pointed to, and nothing is said about it, so that 
 another one.
 
 Where the profile requires what no publication says, the text `not stated` stands instead of a made-up value: the time
-at which a model was created, its training data, the time of collection and the quality of a dataset. Sources:
-MLDCAT-AP 3.1.0 (SEMIC), DCAT 3, Hydra Core Vocabulary (pages).
+at which a model was created, the time of collection and the quality of a dataset, and the training data of a model
+whose publisher names no parent that is proven to be a dataset. Sources: MLDCAT-AP 3.1.0 (SEMIC), DCAT 3, Hydra Core
+Vocabulary (pages).
 """
 
 from __future__ import annotations
@@ -83,6 +84,16 @@ class CataloguePublisher:
 
 
 @frozen
+class TrainingDataset:
+    """A dataset on which the publisher of a model says that it was trained: proven to be published under this name, and
+    to be stated to be a dataset, by its own publisher."""
+
+    repository: str
+    version: str
+    artifact: Digest
+
+
+@frozen
 class CatalogueEntry:
     """What a catalogue says of one artifact under one name.
 
@@ -100,6 +111,7 @@ class CatalogueEntry:
     manifest: Manifest
     publisher: CataloguePublisher | None = None
     lineage: tuple[Parent, ...] = ()
+    trained_on: tuple[TrainingDataset, ...] = ()
     upstream: str = ""
     known_since: int = 0
     known_by: str = "the node of this catalogue, by its own clock"
@@ -183,7 +195,8 @@ class CatalogueWriter:
         yield {"@id": f"{self._id}#publisher", "@type": "foaf:Agent", "foaf:name": self._node}
         for each in dict.fromkeys(entry.publisher for entry in entries if entry.publisher is not None):
             yield self._agent(each) | {"foaf:name": each.name or each.identity, "dct:identifier": each.identity}
-        if any(each.is_model for each in entries):
+        yield from self._training_data(entries)
+        if any(each.is_model and not each.trained_on for each in entries):
             yield {
                 "@id": f"{self._id}#training-data-not-stated",
                 "@type": "dcat:Dataset",
@@ -203,6 +216,24 @@ class CatalogueWriter:
                     "dct:title": NOT_STATED,
                 },
             }
+
+    def _training_data(self, entries: Sequence[CatalogueEntry]) -> Iterator[Node]:
+        """The datasets of models that are no entries themselves, as far as they are proven."""
+        listed = {self._page(each) for each in entries}
+        for each in dict.fromkeys(found for entry in entries if entry.is_model for found in entry.trained_on):
+            if (page := self._dataset_page(each)) not in listed:
+                yield {
+                    "@id": page,
+                    "@type": "dcat:Dataset",
+                    "dct:identifier": f"sha256:{each.artifact}",
+                    "dct:title": f"{each.repository}@{each.version}",
+                    "dct:description": "Its publisher signed these bytes under this name, and states that they are a "
+                    "dataset; the signatures were verified.",
+                    "it6:collectionDate": NOT_STATED,
+                }
+
+    def _dataset_page(self, found: TrainingDataset) -> str:
+        return self._artifact_page(found.repository, f"sha256:{found.artifact}")
 
     def _record(self, entry: CatalogueEntry) -> Node:
         """Since when an artifact is known, and what is said beside it."""
@@ -234,7 +265,8 @@ class CatalogueWriter:
         return {
             "@type": ["it6:MachineLearningModel", "dcat:Resource"],
             "dct:created": NOT_STATED,
-            "it6:trainedOn": _ref(f"{self._id}#training-data-not-stated"),
+            "it6:trainedOn": [_ref(self._dataset_page(each)) for each in entry.trained_on]
+            or _ref(f"{self._id}#training-data-not-stated"),
             "it6:hasFile": [self._file(entry, file) for file in entry.listed],
             **({"it6:hasProvider": self._agent(entry.publisher)} if entry.publisher else {}),
             **({"dct:license": _licence(entry.licence)} if entry.licence else {}),

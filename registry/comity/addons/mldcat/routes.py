@@ -8,6 +8,8 @@ left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
@@ -21,16 +23,19 @@ from comity.addons.mldcat.catalogue import (
     CataloguePublisher,
     CatalogueWriter,
     PortalPage,
+    TrainingDataset,
 )
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.gateway.fileserver.http1 import is_known
 from comity.gateway.http import ConnectionSlots
-from comity.gateway.hub.catalogue import CHANGING
+from comity.gateway.hub.catalogue import CHANGING, is_within_reach
 from comity.gateway.hub.views import MAIN, Snapshot, read_integer
 from comity.ledger.intake import fold_name
+from comity.rules.artifact_kind import DATASET, training_parents
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
-from comity.trust.statements import Published
+from comity.trust.names import Name
+from comity.trust.statements import Parent, Published
 from comity.trust.upstream import Observed
 
 if TYPE_CHECKING:
@@ -72,7 +77,8 @@ class CatalogueRoutes:
                     snapshot = proven.get(fold_name(name)) or await parts.catalogue.snapshot(name, MAIN)
                 except ComityError:  # such as a policy that refuses it: it is counted
                     continue
-                entries.append(catalogue_entry(snapshot, started))
+                entry = catalogue_entry(snapshot, started)
+                entries.append(replace(entry, trained_on=await self._trained_on(entry, reach)))
                 files += len(entries[-1].listed)
                 if files >= MAX_PAGE_FILES and examined < len(names):
                     following = name
@@ -83,6 +89,26 @@ class CatalogueRoutes:
             writer = CatalogueWriter(base, parts.home.membership.own_node.record.name)
             body = await parts.home.pools.hashing(lambda: writer.write(entries, page).encode())
         return _answer(request, body, after)
+
+    async def _trained_on(self, entry: CatalogueEntry, reach: Sequence[str]) -> tuple[TrainingDataset, ...]:
+        """The datasets of a model, by what their names mean here."""
+        found = [await self._dataset(parent, reach) for parent in training_parents(entry.lineage) if entry.is_model]
+        return tuple(each for each in found if each is not None)
+
+    async def _dataset(self, parent: Parent, reach: Sequence[str]) -> TrainingDataset | None:
+        catalogue = self._parts.catalogue
+        try:
+            name = Name.parse(parent.name)
+            if not is_within_reach(fold_name(name.repository), reach):
+                return None
+            repository = await catalogue.repository(name.repository)
+            candidate = repository.version(name.version)
+        except ComityError:  # nothing here proves it
+            return None
+        if repository.mirrored or candidate.artifact != parent.digest:
+            return None
+        kind = await catalogue.local_artifacts.kind(candidate.artifact, candidate.publisher)
+        return TrainingDataset(repository.name, candidate.version, candidate.artifact) if kind == DATASET else None
 
 
 def catalogue_entry(snapshot: Snapshot, started: int) -> CatalogueEntry:

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from comity.addons.mldcat.catalogue import MAX_FILES, NOT_STATED, PATH, CatalogueEntry, CatalogueWriter, PortalPage
+from comity.addons.mldcat.catalogue import (
+    MAX_FILES,
+    NOT_STATED,
+    PATH,
+    CatalogueEntry,
+    CatalogueWriter,
+    PortalPage,
+    TrainingDataset,
+)
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import sha256
 from comity.trust.statements import Parent
@@ -175,3 +183,19 @@ def identifiers(found: Any) -> list[str]:
         own = [found["@id"]] if "@id" in found else []
         return own + [each for value in found.values() for each in identifiers(value)]
     return [each for item in found for each in identifiers(item)] if isinstance(found, list) else []
+
+
+def test_a_model_names_the_datasets_that_are_proven_and_a_dataset_in_the_page_is_described_once() -> None:
+    rows = TrainingDataset("inst/questions", "v2", DATASET.artifact)
+    other = TrainingDataset("inst/words", "v1", sha256(b"words"))
+    trained = replace(MODEL, trained_on=(rows, other))
+    pages = [f"{BASE}/{each.repository}/tree/sha256:{each.artifact}" for each in (rows, other)]
+    alone, beside = graph(trained), graph(trained, DATASET)
+    for found in (alone, beside):
+        assert found[PAGE_OF_MODEL]["it6:trainedOn"] == [{"@id": page} for page in pages]
+        assert f"{BASE}{PATH}#training-data-not-stated" not in found
+        assert (found[pages[1]]["dct:title"], found[pages[1]]["it6:collectionDate"]) == ("inst/words@v1", NOT_STATED)
+    assert "dcat:distribution" not in alone[pages[0]] and "dcat:distribution" in beside[pages[0]]
+    texts = json.loads(WRITER.write((trained, DATASET)))["@graph"]
+    assert len([each for each in texts if each["@id"] == pages[0]]) == 1
+    assert f"{BASE}{PATH}#training-data-not-stated" in graph(trained, MIRRORED)

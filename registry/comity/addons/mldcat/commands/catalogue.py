@@ -13,9 +13,10 @@ from comity_cli.files import NEW_FILE
 from comity_cli.output import plural
 
 from comity.content import durable
+from comity.rules.artifact_kind import ADAPTER, DATASET, MODEL, check_kind, training_parents
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
-from comity.trust.names import is_upstream
+from comity.trust.names import Name, is_upstream
 from comity.trust.upstream import check_endpoint, endpoint_host
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from comity_client.evidence.known_since import KnownSince
     from comity_client.evidence.search import FoundArtifacts
 
-    from comity.addons.mldcat.catalogue import CatalogueEntry
-    from comity.trust.statements import Advisory
+    from comity.addons.mldcat.catalogue import CatalogueEntry, TrainingDataset
+    from comity.trust.statements import Advisory, Parent
 
 MOST = 1000
 """Results of the search."""
@@ -59,11 +60,12 @@ class CatalogueDocument:
 @click.option(
     "--gateway", metavar="URL", required=True, help="The public gateway that serves the files: it is not asked."
 )
+@click.option("--kind", metavar="KIND", help="Only artifacts of this kind, such as dataset.")
 @click.option(
     "--limit", type=click.IntRange(1, MOST), default=50, show_default=True, help="Results of the search, at most."
 )
 @click.option("--out", "file", type=NEW_FILE, help="Write to this file instead of stdout.")
-def command(text: str, gateway: str, limit: int, file: Path | None) -> None:
+def command(text: str, gateway: str, kind: str | None, limit: int, file: Path | None) -> None:
     """Write what `comity search TEXT` finds as a catalogue for a data portal: MLDCAT-AP 3.1.0 in JSON-LD. Of each name
     it has the newest version that is not withdrawn, with its files by address and digest. Signatures are verified here;
     what publishers claim is marked as claimed, and what the profile requires and nobody states is "not stated". A
@@ -76,14 +78,15 @@ def command(text: str, gateway: str, limit: int, file: Path | None) -> None:
     if not base:
         raise click.BadParameter("expected https://host[:port]", param_hint="--gateway")
     with out.waiting("asking the nodes"):
-        found = client().search(text, limit)
+        found = client().search(text, limit, check_kind(kind) if kind is not None else "")
     entries: list[CatalogueEntry] = []
     left_out: list[LeftOutItem] = []
+    datasets: dict[Parent, TrainingDataset | None] = {}
     names = list(_names(found))
     with out.waiting(f"reading {plural(len(names), 'artifact')}"):
         for name in names:
             try:
-                entries.append(_entry(client().show(name)))
+                entries.append(_entry(client().show(name), datasets))
             except ComityError as error:
                 left_out.append(LeftOutItem(name, str(error)))
     for each in left_out:
@@ -103,12 +106,20 @@ def _names(found: Iterable[FoundArtifacts]) -> Iterator[str]:
     return iter(dict.fromkeys(names))
 
 
-def _entry(info: ArtifactInfo) -> CatalogueEntry:
-    """Raises NotFound if nothing about the artifact is proven."""
+def _entry(info: ArtifactInfo, datasets: dict[Parent, TrainingDataset | None]) -> CatalogueEntry:
+    """Raises NotFound if nothing about the artifact is proven.
+
+    Args:
+        datasets: what was found of parents before; each is asked for once.
+    """
     from comity.addons.mldcat.catalogue import CatalogueEntry, CataloguePublisher
 
     if (publication := info.current) is not None:
         published, known = publication.published, info.known_since(publication.entry)
+        parents = training_parents(published.lineage) if info.kind in (MODEL, ADAPTER) else ()
+        for parent in parents:
+            if parent not in datasets:
+                datasets[parent] = _dataset(parent)
         return CatalogueEntry(
             repository=published.name.repository,
             version=published.name.version,
@@ -119,6 +130,7 @@ def _entry(info: ArtifactInfo) -> CatalogueEntry:
             manifest=info.manifest,
             publisher=CataloguePublisher(publication.publisher.display, publication.publisher.id),
             lineage=published.lineage,
+            trained_on=tuple(found for parent in parents if (found := datasets[parent]) is not None),
             known_since=known.at if known else 0,
             known_by=_known_by(known),
             notices=tuple(map(_notice, info.advisories)),
@@ -138,6 +150,19 @@ def _entry(info: ArtifactInfo) -> CatalogueEntry:
         upstream=observed.name,
         notices=tuple(map(_notice, info.advisories)),
     )
+
+
+def _dataset(parent: Parent) -> TrainingDataset | None:
+    """The dataset that a parent is, if that is proven."""
+    from comity.addons.mldcat.catalogue import TrainingDataset
+
+    try:
+        name, info = Name.parse(parent.name), client().show(parent.name)
+    except ComityError:  # nothing proves it
+        return None
+    if info.publication is None or info.artifact != parent.digest or info.kind != DATASET:
+        return None
+    return TrainingDataset(name.repository, name.version, info.artifact)
 
 
 def _known_by(known: KnownSince | None) -> str:

@@ -13,9 +13,10 @@ from comity.addons.mldcat.commands import catalogue
 from comity.rules.signing import sign_content
 from comity.trust.artifact import Manifest
 from comity.trust.claims import read_claims
+from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.statement import Author
-from comity.trust.statements import Advisory, Published
+from comity.trust.statements import Advisory, Parent, Published
 from comity_client.evidence.artifact_info import ArtifactInfo
 from comity_client.evidence.known_since import KnownSince
 from comity_client.evidence.search import FoundArtifacts
@@ -41,15 +42,18 @@ class Nodes:
     def __init__(self) -> None:
         self.asked: list[object] = []
         self.info = INFO
+        self.parents: dict[str, ArtifactInfo] = {}
 
-    def search(self, text: str, limit: int) -> list[FoundArtifacts]:
-        self.asked.append((text, limit))
+    def search(self, text: str, limit: int, kind: str) -> list[FoundArtifacts]:
+        self.asked.append((text, limit, kind))
         return [FoundArtifacts(name, GOOD.artifact, OWNER.id, "", "", proven=True) for name in NAMES]
 
     def show(self, name: str) -> ArtifactInfo:
         self.asked.append(name)
         if name.startswith("swiss-ai/tiny"):
             return self.info
+        if name in self.parents:
+            return self.parents[name]
         if name.startswith("hf:"):
             return replace(INFO, publication=None)
         raise NotFound("every version is withdrawn")
@@ -71,7 +75,7 @@ def test_of_each_name_the_newest_version_is_asked_for_once(nodes: Nodes) -> None
     (found,) = artifacts(ran.stdout)
     assert found["@id"] == f"https://models.example/swiss-ai/tiny/tree/sha256:{GOOD.artifact}"
     assert f"Signed by the identity {OWNER.id}" in found["dct:provenance"]["rdfs:label"]
-    assert nodes.asked == [("tiny", 7), "swiss-ai/tiny", "swiss-ai/gone", NAMES[-1]]
+    assert nodes.asked == [("tiny", 7, ""), "swiss-ai/tiny", "swiss-ai/gone", NAMES[-1]]
     assert "swiss-ai/gone is left out: every version is withdrawn" in ran.stderr
 
 
@@ -116,3 +120,30 @@ def test_a_document_about_the_file_needs_a_file(nodes: Nodes) -> None:
 def test_what_is_no_address_of_a_gateway_is_refused(gateway: str) -> None:
     ran = run(catalogue.command, "--gateway", gateway)
     assert ran.exit_code == 2 or isinstance(ran.exception, ComityError)
+
+
+def test_one_kind_is_asked_for_and_a_word_of_another_form_is_refused(nodes: Nodes) -> None:
+    run(catalogue.command, *GATEWAY, "--kind", "dataset")
+    assert nodes.asked[0] == ("", 50, "dataset")
+    ran = run(catalogue.command, *GATEWAY, "--kind", "Data Set")
+    assert isinstance(ran.exception, ComityError) and ran.exception.code == "BAD-KIND"
+
+
+def test_a_model_was_trained_on_what_its_name_means_and_its_publisher_states_to_be_a_dataset(nodes: Nodes) -> None:
+    rows, other = sha256(b"rows"), sha256(b"other")
+    parents = (
+        Parent("finetune", "inst/rows@v1", rows),
+        Parent("finetune", "inst/moved@v1", rows),
+        Parent("finetune", "inst/base@v1", other),
+        Parent("finetune", "inst/nobody@v1", sha256(b"gone")),
+        Parent("finetune", "no name", sha256(b"text")),
+    )
+    said = replace(PUBLICATION, published=replace(PUBLICATION.published, lineage=parents))
+    nodes.info = replace(INFO, publication=said)
+    nodes.parents = {
+        "inst/rows@v1": replace(INFO, artifact=rows, kind="dataset"),
+        "inst/moved@v1": replace(INFO, artifact=other, kind="dataset"),
+        "inst/base@v1": replace(INFO, artifact=other),
+    }
+    (found,) = (each for each in artifacts(run(catalogue.command, *GATEWAY).stdout) if "it6:trainedOn" in each)
+    assert found["it6:trainedOn"] == [{"@id": f"https://models.example/inst/rows/tree/sha256:{rows}"}]
