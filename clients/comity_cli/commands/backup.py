@@ -110,8 +110,9 @@ def command() -> None:
 @click.option("--blobs", is_flag=True, help="Copy the blobs too; otherwise their digests are listed.")
 @home_option("Your node, by its home. Default: here.", exists=False)
 def create(backup: Path, with_keys: bool, blobs: bool, home: Path) -> None:
-    """Make the new folder BACKUP: settings, public files, the ledger of one moment, a list of the blobs, and a manifest
-    with the hash of every file. The folder appears when it is complete. `offline/` is never read."""
+    """Make the new folder BACKUP: settings, public files, queued imports, the ledger of one moment, a list of the
+    blobs, and a manifest with the hash of every file. The folder appears when it is complete. `offline/` is never
+    read."""
     file = node_file(home)
     with node_installed():
         from comity.node.maintenance.backup import create_backup
