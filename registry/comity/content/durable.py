@@ -236,11 +236,9 @@ def file_lock(path: Path) -> BaseFileLock:
 
 @contextmanager
 def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock on the file `path` while the block runs; waits until it is free. Raises OutOfSpace, Unavailable;
-    `what` names the operation that failed."""
-    with disk_errors(what):
-        held = file_lock(path).acquire()
-    with held:
+    """Hold the lock (flock) on the file `path` while the block runs; waits until it is free. Raises OutOfSpace,
+    Unavailable; `what` names the operation that failed."""
+    with flock(path, fcntl.LOCK_EX, what):
         yield
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 import pytest
 from comity.content import durable, fault
-from comity.content.durable import disk_errors, make_folders, write_file
+from comity.content.durable import disk_errors, exclusive, flock, make_folders, write_file
 from comity.trust.errors import OutOfSpace, Unavailable
 
 
@@ -110,3 +111,26 @@ def test_missing_parents_are_made_and_their_names_synced(tmp_path: Path, points:
     make_folders(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").is_dir()
     assert points == ["folders.fsync", "fsync/"] * 2
+
+
+def test_a_lock_has_one_holder_until_its_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And needs no library: importing one takes longer than all else that a short command does with its lock."""
+    monkeypatch.delattr(durable, "file_lock")
+
+    def free() -> bool:
+        with flock(tmp_path / ".lock", fcntl.LOCK_EX | fcntl.LOCK_NB, "it was not locked") as acquired:
+            return acquired
+
+    with pytest.raises(ValueError, match="in the block"), exclusive(tmp_path / ".lock", "it was not locked"):
+        assert not free()
+        raise ValueError("in the block")
+    assert free()
+    assert stat.S_IMODE((tmp_path / ".lock").stat().st_mode) == 0o600
+
+
+def test_a_lock_that_is_a_link_or_in_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to(tmp_path / "other")
+    for path in (tmp_path / ".lock", tmp_path / "missing" / ".lock"):
+        with pytest.raises(Unavailable, match="it was not locked"), exclusive(path, "it was not locked"):
+            pytest.fail("it was locked")
+    assert not (tmp_path / "other").exists()
