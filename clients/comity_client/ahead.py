@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
+from comity.trust.errors import ComityError
+
 T = TypeVar("T")
 
 
@@ -43,9 +45,12 @@ class AskedAhead:
         return None if task is None else await task
 
     async def close(self) -> None:
-        """End what runs and nobody took."""
+        """End what runs and nobody took. What a node or this machine answered to it does not matter any more; raises
+        what is no ComityError, which is an error of this program."""
         tasks = tuple(self._tasks.values())
         self._tasks.clear()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, ComityError):
+                raise outcome

@@ -339,10 +339,12 @@ class Session:
             node.early = early
 
     async def close(self) -> None:
-        """End what was asked ahead, and close all connections."""
-        await self.ahead.close()
-        for node in self.nodes:
-            await node.close()
+        """End what was asked ahead, and close all connections. Raises as `AskedAhead.close`, when they are closed."""
+        try:
+            await self.ahead.close()
+        finally:
+            for node in self.nodes:
+                await node.close()
 
     async def begin_connecting(self) -> None:
         """Open connections to the first nodes, without waiting: their handshakes, of three round trips, take place

@@ -75,3 +75,15 @@ async def test_what_nobody_took_ends_with_the_session() -> None:
     assert (waiting.ended, failing.ended) == (1, 1)
     waiting.may.set()
     assert await ahead.take("waiting", waiting) == 2
+
+
+async def test_an_error_of_this_program_that_nobody_took_is_raised_when_all_has_ended() -> None:
+    ahead, failing, waiting = AskedAhead(), Asked(KeyError("a mistake")), Asked()
+    failing.may.set()
+    ahead.begin("failing", failing)
+    ahead.begin("waiting", waiting)
+    await asyncio.sleep(0)
+    with pytest.raises(KeyError, match="a mistake"):
+        await ahead.close()
+    assert (waiting.ended, failing.ended) == (1, 1)
+    await ahead.close()
