@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection,
 from contextlib import aclosing
 from typing import Annotated, Any, Final, Protocol, TypeAlias
 
-from comity.rules.artifact_kind import check_kind
 from comity.rules.descent import DescentQuestion
 from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
@@ -46,7 +45,11 @@ def _page_size(limit: int) -> int:
 
 
 def _kind(text: str) -> str:
-    return check_kind(text) if text else ""
+    if not text:
+        return ""
+    from comity.rules.artifact_kind import check_kind  # it loads what most commands that ask nodes do not need
+
+    return check_kind(text)
 
 
 class ArtifactService(Protocol):
