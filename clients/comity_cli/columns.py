@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rich.cells import cell_len
-
 GAP: Final = 2
 """Cells between two columns."""
 LEAST_NAME: Final = 12
 """Cells to which a name is shortened at most."""
 ELLIPSIS: Final = "…"
+
+
+def cell_len(text: str) -> int:
+    """The cells of a terminal that a text takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich import cells  # its tables are loaded where a text needs them
+
+    return cells.cell_len(text)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import Final, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
@@ -74,15 +74,18 @@ class PublicKey:
     def to_pem(self) -> bytes:
         """The key as other programs read it: SubjectPublicKeyInfo in PEM. Raises Malformed if it is no point of its
         curve."""
-        return self._encoded(serialization.Encoding.PEM)
+        return self._encoded(der=False)
 
     def to_der(self) -> bytes:
         """As `to_pem`, in DER."""
-        return self._encoded(serialization.Encoding.DER)
+        return self._encoded(der=True)
 
-    def _encoded(self, encoding: serialization.Encoding) -> bytes:
+    def _encoded(self, *, der: bool) -> bytes:
+        # Loads what SSH keys need too, as long as all other modules for keys: not for a command that only verifies.
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
         try:
-            return self._loaded().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
+            return self._loaded().public_bytes(Encoding.DER if der else Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         except ValueError as error:
             raise Malformed("not a public key", why=f"it is no point of the curve of {self.alg}") from error
 
@@ -132,8 +135,10 @@ class PrivateKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> PrivateKey:
         """Read an unencrypted PKCS#8 key (ML-DSA in its seed form). Raises Malformed."""
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
         try:
-            key = serialization.load_pem_private_key(pem, password=None)
+            key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise Malformed("not a private key", why="expected an unencrypted PKCS#8 PEM block") from error
         if isinstance(key, ed25519.Ed25519PrivateKey):
@@ -149,15 +154,17 @@ class PrivateKey:
         raise Malformed("unknown algorithm", why=f"expected one of {', '.join(RAW_SIZES)}")
 
     def to_pem(self) -> bytes:
-        return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     @property
     def public(self) -> PublicKey:
         if isinstance(self._key, ec.EllipticCurvePrivateKey):
-            encoding = (serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-            return PublicKey(self.alg, self._key.public_key().public_bytes(*encoding))
+            from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+            point = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            return PublicKey(self.alg, point)
         return PublicKey(self.alg, self._key.public_key().public_bytes_raw())
 
     def sign(self, message: bytes) -> bytes:

@@ -21,7 +21,7 @@ from dataclasses import field
 from typing import Annotated, ClassVar, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from comity.trust.codec import ABSENT, JsonBytes, JsonItems, JsonRead, JsonText
@@ -220,6 +220,7 @@ def certificate_key(der: bytes) -> PublicKey:
 
 def _key_of_another_form(der: bytes) -> PublicKey:
     from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     try:
         key = x509.load_der_x509_certificate(der).public_key()
@@ -227,8 +228,7 @@ def _key_of_another_form(der: bytes) -> PublicKey:
         raise Malformed("certificate is malformed", why=str(error)[:120]) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Malformed("certificate is malformed", why="a node certificate must have an ECDSA P-256 key")
-    raw = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    return PublicKey(ALGORITHM, raw)
+    return PublicKey(ALGORITHM, key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint))
 
 
 def check_node_record(entry: Entry, governance: Signatory) -> NodeRecord:

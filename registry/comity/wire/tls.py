@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from comity.trust.encoding import sha256, short
@@ -89,7 +89,9 @@ def make_certificate(key: PrivateKey) -> bytes:
     """Make the self-signed node certificate (DER) of an ecdsa-p256 key. ECDSA signatures are random, so a node makes it
     once and stores it. Raises Malformed for another type of key.
     """
-    signer = serialization.load_pem_private_key(key.to_pem(), password=None)
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    signer = load_pem_private_key(key.to_pem(), password=None)
     if key.alg != ALGORITHM or not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise Malformed("wrong type of TLS key", why=f"node certificates need {ALGORITHM}, not {key.alg}")
     return NodeCertificate(key.public, signer.sign(signed_part(key.public), ec.ECDSA(hashes.SHA256()))).der

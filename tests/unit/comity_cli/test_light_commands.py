@@ -32,9 +32,8 @@ FORBIDDEN = (
     "comity_client.founding", "comity.addons.hardware.pins", "comity_client.node_card",
     "comity_client.node_home", "comity_client.offers",
     "comity_client.publish", "comity_client.pull", "comity_client.reports", "comity_client.scan",
-    "comity_client.signing", "cryptography.x509", "filelock", "http.client",
-    "huggingface_hub", "license_expression", "pydantic", "rich.console",
-    "rich.progress", "sqlalchemy", "urllib.request",
+    "comity_client.signing", "cryptography.hazmat.primitives.serialization", "cryptography.x509", "filelock",
+    "http.client", "huggingface_hub", "license_expression", "pydantic", "rich", "sqlalchemy", "urllib.request",
 )  # fmt: skip
 WITHOUT_ARTIFACTS = ("comity.trust.claims", "comity.trust.policy")
 """Modules that a command without a question about an artifact does not need in addition."""

@@ -38,7 +38,7 @@ from dataclasses import field
 from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from comity.trust.artifact import MAX_FILES, RESERVED, FileEntry
@@ -80,8 +80,10 @@ class ModelKey:
     @classmethod
     def parse(cls, text: bytes) -> ModelKey:
         """Read a public key in PEM, with any line length. Raises Malformed (MODEL-KEY) for other keys."""
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
         try:
-            key = serialization.load_pem_public_key(text)
+            key = load_pem_public_key(text)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise Malformed(
                 "not a public key", why="expected a SubjectPublicKeyInfo in PEM", code="MODEL-KEY"
@@ -94,7 +96,9 @@ class ModelKey:
         if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
             why = "models are signed with keys on P-256, P-384 or P-521"
             raise Malformed("not a model-signing key", why=why, code="MODEL-KEY")
-        pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return cls(pem, _HASHES[key.curve.name][0])
 
     @classmethod
@@ -107,7 +111,9 @@ class ModelKey:
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Raises Untrusted (MODEL-SIG) unless `signature` is a signature of `message` by this key."""
-        key = serialization.load_pem_public_key(self.pem)
+        from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+        key = load_pem_public_key(self.pem)
         assert isinstance(key, ec.EllipticCurvePublicKey)  # no other is made into a ModelKey
         try:
             key.verify(signature, message, ec.ECDSA(_HASHES[key.curve.name][1]))
