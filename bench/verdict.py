@@ -23,6 +23,7 @@ from pathlib import Path
 
 import harness
 from charter import NOW, Person, founded, voted
+from comity.evidence_pack import read_pack
 from comity.federation_file import Federation
 from comity.rules.charter_drafts import draft
 from comity.rules.signing import sign_content
@@ -44,7 +45,7 @@ from comity.trust.tlog.merkle import leaf_hash
 from comity.trust.tlog.note import Checkpoint, cosign, cosigner_key, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from comity.trust.verify import verify
-from comity.verifier import load_policy, read_pack
+from comity.verifier import load_policy
 from comity.wire.tls import make_certificate
 
 EPOCHS, COSIGNERS, CLAIMS = 5, 8, 16

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from comity.bounded_file import read_bounded
+from comity.evidence_pack import read_pack
 from comity.rules.signing import sign_content
 from comity.trust.approvals import MAX_CONDITIONS, ApprovalConditions, ApprovalEnded, Approved
 from comity.trust.encoding import Digest, sha256
@@ -26,7 +27,6 @@ from comity.trust.errors import NotFound
 from comity.trust.frozen import frozen
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import Entry, SideObject
-from comity.verifier import read_pack
 
 from comity_client.events import OnEvent, Progress, ignore_event
 from comity_client.evidence.approvals import (

@@ -1,16 +1,17 @@
-"""Proofs that earlier pulls left in the user's Hub cache, beside the files. Little is imported where there are none."""
+"""Proofs that earlier pulls left in the user's Hub cache, beside the files."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
 
+from comity.evidence_pack import read_proofs
 from comity.trust.claims import Publication
 from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.trust.evidence import InclusionEvidence
 from comity.trust.names import Reference
 
-from comity_client.hub_cache import default_cache
+from comity_client.hub_cache import cached, default_cache
 
 
 def kept_proofs(stated: Iterable[Publication]) -> tuple[InclusionEvidence, ...]:
@@ -19,10 +20,6 @@ def kept_proofs(stated: Iterable[Publication]) -> tuple[InclusionEvidence, ...]:
     names = {each.entry.digest: each.published.name for each in stated}
     if not any((cache / f"models--{name.namespace}--{name.name}").is_dir() for name in names.values()):
         return ()
-    from comity.verifier import read_proofs
-
-    from comity_client.pull.destinations import cached
-
     found: list[InclusionEvidence] = []
     for line, name in names.items():
         # What cannot be read proves nothing: a pull of it says why.

@@ -13,6 +13,7 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.evidence_pack import read_pack
 from comity.trust.approvals import ApprovalEnded, Approved, approval_key, officer_key
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
@@ -23,7 +24,6 @@ from comity.trust.officers import ProvenApproval, prove_approvals
 from comity.trust.policy import ApprovalRule, Policy
 from comity.trust.statement import MAX_LINE, Entry, SideObject, parse_entry
 from comity.trust.statement_kinds import ADVISORY, APPROVAL_ENDED, APPROVED, INCEPTION, ROTATED
-from comity.verifier import read_pack
 
 from comity_client.evidence.inquiry import Inquiry
 

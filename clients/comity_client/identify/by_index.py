@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.bounded_file import read_bounded
+from comity.evidence_pack import read_pack
 from comity.rules.file_records import MEMBERS
 from comity.rules.refusal import refusal
 from comity.trust.artifact import MAX_MANIFEST, Manifest
@@ -24,7 +25,6 @@ from comity.trust.evidence import PACK, EvidenceReader
 from comity.trust.frozen import frozen
 from comity.trust.policy import Policy
 from comity.trust.verify import choose_publication, verify
-from comity.verifier import read_pack
 from comity.wire.files import file_reference
 
 from comity_client.hub_cache import default_cache

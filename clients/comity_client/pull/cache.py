@@ -26,7 +26,8 @@ from comity.trust.evidence import PACK
 from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 
-from comity_client.pull.destinations import IN_USE, INCOMING, MAX_REF, PARTIAL, allocated, cached
+from comity_client.hub_cache import MAX_REF, cached
+from comity_client.pull.destinations import IN_USE, INCOMING, PARTIAL, allocated
 
 PREFIX: Final = "models--"
 _PARTIAL_FILE: Final = re.compile(r"[0-9a-f]{64}\Z")

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ from typing import Final, Protocol
 from comity.bounded_file import read_bounded
 from comity.content import durable
 from comity.content.durable import disk_errors
+from comity.evidence_pack import BUNDLE_MARK, lines_of
 from comity.rules.collected import KeptProof
 from comity.rules.git_ids import commit_id
 from comity.trust.artifact import MAX_MANIFEST, RESERVED, FileEntry, Manifest
@@ -48,10 +48,10 @@ from comity.trust.evidence import (
 )
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, Name, Reference, abbreviated, find_id
-from comity.verifier import BUNDLE_MARK, CHAINS, collect_evidence, hash_file, lines_of
+from comity.verifier import CHAINS, collect_evidence, hash_file
 
 from comity_client.evidence.lookup import find_reference, reference_of
-from comity_client.hub_cache import default_cache
+from comity_client.hub_cache import cached, default_cache
 from comity_client.session import Session
 
 PARTIAL: Final = "partial"
@@ -305,10 +305,6 @@ def allocated(path: Path) -> int:
         return 0
 
 
-MAX_REF: Final = 64
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}\Z")
-
-
 class HubCacheDestination:
     """One repository in a Hub cache.
 
@@ -406,37 +402,6 @@ def known_reference(what: str, hub_cache: Path | None = None) -> Reference:
     repository, digits = given
     known = cached_artifacts(hub_cache or default_cache(), repository)
     return Reference(repository, None, find_id(digits.text, known, "cached", f"comity pull {what}"))
-
-
-def cached(cache: Path, reference: Reference) -> Path:
-    """Return the snapshot of a reference in a Hub cache, without a network. Raises NotFound."""
-    repository = (reference.repository or "*").removeprefix(UPSTREAM).replace("/", "--")
-    for found in sorted(cache.glob(f"models--{repository}")):
-        for snapshot in _named(found, reference):
-            if (snapshot / PACK).is_dir():
-                return snapshot
-    raise NotFound(f"{reference} is not in {cache}", hint=f"comity pull {reference}")
-
-
-def _named(repository: Path, reference: Reference) -> list[Path]:
-    snapshots = repository / "snapshots"
-    if reference.digest is not None:
-        return [s for s in sorted(snapshots.glob("*")) if _is_artifact(s, reference.digest)]
-    if reference.mirrored and _COMMIT.match(reference.version or ""):
-        return [snapshots / (reference.version or "")]
-    ref = repository / "refs" / (reference.version or "main")
-    try:
-        commit = read_bounded(ref, MAX_REF).decode("ascii", "replace").strip()
-    except (NotFound, Malformed):
-        return []
-    return [snapshots / commit] if _COMMIT.match(commit) else []
-
-
-def _is_artifact(snapshot: Path, digest: Digest) -> bool:
-    try:
-        return sha256(read_bounded(snapshot / PACK / "manifest.json", MAX_MANIFEST)) == digest
-    except (NotFound, Malformed):
-        return False
 
 
 @frozen

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 
+from comity.evidence_pack import read_pack
 from comity.rules.artifact_kind import Bases, bases, claimed_kind
 from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.trust.claims import ParsedClaims, Publication, read_claims
@@ -22,7 +23,7 @@ from comity.trust.names import Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import PublisherClaim
 from comity.trust.verify import choose_publication, verify
-from comity.verifier import collect_evidence, read_pack
+from comity.verifier import collect_evidence
 
 from comity_client.cache_basis import CacheBasis
 from comity_client.events import OnEvent, Progress

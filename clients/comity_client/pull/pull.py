@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from comity.content.durable import disk_errors
+from comity.evidence_pack import read_pack
 from comity.formats.inspect import inspect, inspect_name
 from comity.rules.collected import CollectedEvidence
 from comity.rules.refusal import refusal
@@ -36,7 +37,6 @@ from comity.trust.policy import Policy
 from comity.trust.rows.approvals import APPROVALS_ROW
 from comity.trust.rows.content import FILE_SAFETY_ROW, refused_files
 from comity.trust.verify import verify
-from comity.verifier import read_pack
 
 from comity_client.events import Advised, Note, OnEvent, PolicyJudged, Progress, Resolved, Started, in_thread
 from comity_client.evidence.collect import collect_more

@@ -58,19 +58,21 @@ finally:
 
 @pytest.fixture(scope="module", name="home")
 def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A user's home with a pinned federation that answers, whose checkpoints were seen: no lock is taken for them."""
+    """A user's home with a pinned federation that answers, whose checkpoints were seen. The artifact was pulled before,
+    into the Hub cache beside the home."""
     folder = tmp_path_factory.mktemp("light")
     federation = FakeFederation()
     with federation.running() as running:
         running.publish(release(folder / "source", {"config.json": b"{}"}, by=running.publisher))
         Client(Home(folder / "home")).pin(running.file())
         ask_node_states(User(Home(folder / "home")))
+        (folder / "hub/models--swiss-ai--tiny").mkdir(parents=True)
         yield folder / "home"
 
 
 @pytest.mark.parametrize("words", ["show swiss-ai/tiny", "whereis swiss-ai/tiny", "status", "trust show"])
 def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> None:
-    environ = {**os.environ, "COMITY_HOME": str(home)}
+    environ = {**os.environ, "COMITY_HOME": str(home), "HF_HUB_CACHE": str(home.parent / "hub")}
     command = [sys.executable, "-c", RUN, *words.split()]
     ran = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]

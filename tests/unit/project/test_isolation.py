@@ -91,7 +91,7 @@ def test_kernel_rules_and_formats_load_cryptography_and_the_standard_library() -
     brought = {name for name in top if allowed.intersection(map(canonicalize_name, owners.get(name, [])))}
     assert top - brought == {"comity", "_openssl"}  # the latter is made in memory by cryptography
     ours = {name for name in loaded if name.startswith("comity")}
-    assert ours == {"comity", "comity.bounded_file", "comity.hashing", "comity.verifier", *CORE}
+    assert ours == {"comity", "comity.bounded_file", "comity.evidence_pack", "comity.hashing", "comity.verifier", *CORE}
 
 
 def test_the_verifier_loads_the_whole_kernel_and_no_rule_beside_it() -> None:

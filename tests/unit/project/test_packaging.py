@@ -30,6 +30,7 @@ PACKAGES = {  # a package, and what may be installed for it; the first that fits
     "registry/comity/trust": frozenset({"cryptography"}),
     "registry/comity/rules": frozenset({"cryptography"}),
     "registry/comity/formats": frozenset[str](),
+    "registry/comity/evidence_pack.py": frozenset[str](),
     "registry/comity/verifier.py": frozenset[str](),
     "registry/comity/v1": BASE,
     "registry/comity/content/s3": BASE | S3,

@@ -55,6 +55,7 @@ from comity.addons.attestations.predicates import (
 )
 from comity.bounded_file import read_bounded
 from comity.content import durable
+from comity.evidence_pack import BUNDLE_MARK, read_pack
 from comity.trust.artifact import MAX_MANIFEST, Manifest
 from comity.trust.claims import KnownAuthors, ParsedClaims, read_claims, verify_vouches
 from comity.trust.encoding import Digest, Json, canonical, format_time, sha256
@@ -70,7 +71,6 @@ from comity.trust.report import vsa_level
 from comity.trust.statement import PAYLOAD_TYPE, Entry, pae
 from comity.trust.statement_kinds import DERIVED
 from comity.trust.statements import Derived, Published
-from comity.verifier import BUNDLE_MARK, read_pack
 
 FOLDER: Final = "attestations"
 MAX_ATTESTATIONS: Final = 256

@@ -11,6 +11,7 @@ from comity_client.evidence.resolve import Resolution
 from comity_client.session import Session
 
 from comity.addons.derivation.derive import Derivation, derive
+from comity.evidence_pack import read_pack
 from comity.trust.claims import ParsedClaims, Publication, read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound
@@ -20,7 +21,6 @@ from comity.trust.lineage import LineageGraph, LocalComparison, lineage_of
 from comity.trust.policy import Policy
 from comity.trust.statements import Extent
 from comity.trust.verify import counted_publication
-from comity.verifier import read_pack
 
 
 @frozen

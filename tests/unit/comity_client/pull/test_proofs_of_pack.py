@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 from comity.content import durable
+from comity.evidence_pack import read_pack
 from comity.rules.collected import best_proofs
 from comity.rules.signing import sign_content
 from comity.trust.claims import read_claims
 from comity.trust.encoding import sha256
 from comity.trust.evidence import PACK, UNREAD, Evidence, EvidenceReader
 from comity.trust.tlog.note import log_verifier_key
-from comity.verifier import read_pack
 from comity_client.pull.destinations import PARTIAL, write_pack
 from support.case import case, nodes
 from support.world import Log, node
