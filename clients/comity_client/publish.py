@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
 from comity.formats.model_card import CARD_FILE, MAX_CARD_FILE, front_matter
-from comity.rules.artifact_kind import KindStated, check_kind, next_statement, stated_by
+from comity.rules.artifact_kind import KindStated, by_lost_keys, check_kind, next_statement, stated_by
 from comity.rules.collector import Collector
 from comity.rules.image_signature import ImageSigned, classical_half, sign_image
 from comity.rules.image_summary import ImageVerified, summarise_image
@@ -213,8 +213,11 @@ async def _known_claims(session: Session, published: Published) -> ParsedClaims 
 def _kind_line(publisher: Publisher, published: Published, kind: str, known: ParsedClaims | None) -> bytes | None:
     """Return the line that states the kind; None if that kind counts already. Raises as `next_statement` and
     `Publisher.signer` do."""
-    said = stated_by(known.entries if known else (), publisher.id, published.artifact)
-    stated = next_statement(said, KindStated(publisher.id, published.name, published.artifact, kind, 0))
+    wanted = KindStated(publisher.id, published.name, published.artifact, kind, 0)
+    lost = by_lost_keys(known, publisher.id, published.artifact) if known else ()
+    others = [entry for entry in known.entries if entry not in lost] if known else ()
+    said, stolen = (stated_by(each, publisher.id, published.artifact) for each in (others, lost))
+    stated = next_statement(said, wanted, stolen)
     return sign_content(stated, publisher.signer()).line if stated else None
 
 

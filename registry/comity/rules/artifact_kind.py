@@ -167,10 +167,15 @@ def claimed_kind(given: KeyCircumstances, publisher: Digest, artifact: Digest) -
 def kinds_to_prove(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> tuple[Entry, ...]:
     """The statements of the kind whose position in a log decides: those that keys signed of which the publisher reports
     the loss. At most `MAX_PROVEN`, those that were corrected least often first: they are the older ones."""
-    signed = _signed(claims, publisher, artifact)
-    lost = [entry for entry, chain in signed if compromise_notices(claims, publisher, chain, entry.envelope)]
+    lost = by_lost_keys(claims, publisher, artifact)
     stated = [(each.number, entry) for entry in lost for each in stated_by([entry], publisher, artifact)]
     return tuple(entry for _, entry in sorted(stated, key=lambda each: each[0])[:MAX_PROVEN])
+
+
+def by_lost_keys(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> tuple[Entry, ...]:
+    """The statements of the kind by keys of which the publisher reports the loss."""
+    signed = _signed(claims, publisher, artifact)
+    return tuple(entry for entry, chain in signed if compromise_notices(claims, publisher, chain, entry.envelope))
 
 
 def _signed(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> list[tuple[Entry, RotationChain]]:
@@ -181,21 +186,26 @@ def _signed(claims: ParsedClaims, publisher: Digest, artifact: Digest) -> list[t
     return [(entry, chain) for entry, chain in judged if chain is not None and entry.statement.by == own]
 
 
-def next_statement(stated: Iterable[KindStated], wanted: KindStated) -> KindStated | None:
+def next_statement(
+    stated: Iterable[KindStated], wanted: KindStated, lost: Iterable[KindStated] = ()
+) -> KindStated | None:
     """The statement by which a publisher states a kind, after it stated these; None if that kind counts already. Raises
     Malformed (KIND-CORRECTIONS) after too many corrections.
 
     Args:
         wanted: the statement, whose number does not matter.
+        lost: what keys stated of which the publisher reports the loss. They use up none of its corrections; the
+            statement has a higher number than they have, if there is one, for readers who know nothing of the loss.
     """
-    said = tuple(stated)
-    if kind_of(said) == wanted.kind:
+    said, stolen = tuple(stated), tuple(lost)
+    if (said or not stolen) and kind_of(said) == wanted.kind:
         return None
     number = next_number(said)
     if number > MAX_NUMBER:
         why = f"its kind was stated {number} times"
         hint = "publish it under a new version, with another file"
         raise Malformed(f"{wanted.name} keeps its kind", why=why, hint=hint, code="KIND-CORRECTIONS")
+    number = min(max(number, next_number(stolen)), MAX_NUMBER)
     return KindStated(wanted.by, wanted.name, wanted.artifact, wanted.kind, number)
 
 

@@ -178,6 +178,17 @@ def test_a_key_that_was_not_lost_corrects_what_a_lost_one_may_have_stated() -> N
     assert claimed(stolen, rotated, again, lost_from(log, 0)) == DATASET
 
 
+@pytest.mark.parametrize(("stolen", "number"), ((7, 8), (MAX_NUMBER, MAX_NUMBER)))
+def test_what_a_lost_key_stated_uses_up_no_corrections_and_is_corrected_with_a_higher_number(
+    stolen: int, number: int
+) -> None:
+    lost = [said(PROMPT, stolen)]
+    assert next_statement((), said(DATASET), lost) == said(DATASET, number)
+    assert next_statement((), said(MODEL), lost) == said(MODEL, number)
+    assert next_statement([said(DATASET, 2)], said(DATASET), lost) is None
+    assert next_statement((), said(MODEL)) is None
+
+
 def test_only_what_a_lost_key_signed_is_to_be_proven_and_the_first_statements_before_others() -> None:
     log = filled(nodes(4)[0])
     entries = [line(said(DATASET, number)) for number in (3, 1, 2)]
