@@ -103,8 +103,10 @@ class FarLab:
         return sum(node.cpu_seconds for node in self.nodes)
 
     def run(self, command: Sequence[str], home: Path | None = None, **environment: str) -> str:
-        """Run a command at the far side. Raises SystemExit if it fails."""
-        environ = {**os.environ, "COMITY_HOME": str(home or self.home), **environment}
+        """Run a command at the far side, with the user's Hub cache in the home: what a pull into it left would make a
+        `show` dearer. Raises SystemExit if it fails."""
+        own = home or self.home
+        environ = {**os.environ, "COMITY_HOME": str(own), "HF_HOME": str(own / "hf"), **environment}
         words = [*within(self.link.far), *command]
         ran = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
         if ran.returncode:
