@@ -11,12 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from comity.upstream.packed_layers import TAR, TAR_GZIP
 from support.file_site import file_server
 from support.git_site import Lfs, git_site
-from support.image_registry import image_registry, push
+from support.image_registry import image_registry, layer, manifest, push, push_layers
 from support.model_scope_site import model_scope_site
 from support.s3 import S3Account
 from support.seaweed import seaweed
+from support.tar_archives import archive, gzipped
 
 pytestmark = pytest.mark.slow
 
@@ -71,6 +73,16 @@ def test_a_repository_of_modelscope(tmp_path: Path) -> None:
 def test_an_image_in_a_registry(tmp_path: Path) -> None:
     with image_registry(tmp_path) as registry:
         push(registry, "lab/tiny", "v1", FILES)
+        require_equal_after_kills(f"{registry}/lab", "oci:127.0.0.1/tiny@v1", tmp_path / "work")
+
+
+def test_an_image_of_archives(tmp_path: Path) -> None:
+    small, large = ({path: FILES[path]} for path in FILES)
+    layers = [gzipped(archive(small)), archive(large)]
+    kinds = [f"application/vnd.kitops.modelkit.model.v1.{packing}" for packing in (TAR_GZIP, TAR)]
+    body = manifest(*(layer("", data, mediaType=kind) for data, kind in zip(layers, kinds, strict=True)))
+    with image_registry(tmp_path) as registry:
+        push_layers(registry, "lab/tiny", "v1", body, layers)
         require_equal_after_kills(f"{registry}/lab", "oci:127.0.0.1/tiny@v1", tmp_path / "work")
 
 

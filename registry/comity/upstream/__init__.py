@@ -4,7 +4,8 @@
     hub_api    which hosts a download may use and with which credentials; HTTP limits; listings of a commit
     http_list  a list of files with digests at a web server
     s3_prefix  objects below a prefix of an S3 bucket
-    oci_image  an image in an OCI registry, one file for each layer
+    oci_image  an image in an OCI registry, whose layers are files or archives
+    packed_layers  the files in a layer that is an archive
     registry_tokens  the credentials that such a registry demands
     model_scope  a repository of ModelScope
     git_objects  what a git server answers: packet lines, packs, trees, LFS pointers

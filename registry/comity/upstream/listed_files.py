@@ -91,7 +91,8 @@ class ListedFile:
     """A file as an upstream lists it. `blob` is a git blob id: of the bytes, or of the LFS pointer if `lfs` is the
     SHA-256 of the bytes. `blob` is empty and `lfs` is None if the upstream lists none. `xet` is stored unchecked.
     `version` pins the bytes for the requests of this import, where the upstream has versions; `content` has the bytes
-    that arrived with the listing. Neither is recorded."""
+    that arrived with the listing; `packing` says how files are packed in this one (`comity.upstream.packed_layers`).
+    None of these is recorded."""
 
     path: str
     size: int
@@ -100,6 +101,7 @@ class ListedFile:
     xet: str = ""
     version: str = ""
     content: bytes | None = field(default=None, repr=False)
+    packing: str = ""
 
 
 @frozen

@@ -58,6 +58,7 @@ from comity.upstream.listed_files import (
 )
 from comity.upstream.model_scope import SCOPE_ENDPOINT, ModelScope
 from comity.upstream.oci_image import OciImage
+from comity.upstream.packed_layers import remove_unpacked, unpack_layers
 from comity.upstream.s3_prefix import S3Prefix
 from comity.verifier import hub_blob
 
@@ -87,7 +88,7 @@ class MirrorOrder:
 
 @frozen
 class MirrorResult:
-    """A complete commit: the observation and the path of each file, in the order of the listing."""
+    """A complete commit: the observation and the path of each file, in the order of a manifest."""
 
     listing: RepositoryListing
     observations: tuple[Observation, ...]
@@ -178,6 +179,7 @@ def fetch_repository(
         why = f"it has {listing.size} bytes, at most {order.max_bytes} are allowed"
         hint = f"the node's operator can import it: comity import {upstream.name}"
         raise OutOfSpace(f"{upstream.name} is too large", why=why, hint=hint, code="UPSTREAM-TOO-LARGE")
+    remove_unpacked(folder)
     with disk_errors(f"{upstream.name} was not mirrored"):
         require_space(folder, listing, paths, reserve_bytes)
     observer.on_listing(listing, paths)
@@ -189,6 +191,9 @@ def fetch_repository(
         downloads.close()
     shown = downloads.tls - {None}
     tls = next(iter(shown)) if len(shown) == 1 and None not in downloads.tls else None
+    if any(listed.packing for listed in listing.files):
+        space = shutil.disk_usage(folder).free - reserve_bytes
+        observations, paths = unpack_layers(observations, paths, space, shared_control)
     return MirrorResult(listing, observations, paths, tls)
 
 
@@ -247,9 +252,10 @@ class _FileQueue:
 
 def require_space(folder: Path, listing: RepositoryListing, paths: Sequence[Path], reserve_bytes: int) -> None:
     """Raises OutOfSpace if the disk of `folder` cannot hold the files that are not at `paths` yet, beside
-    `reserve_bytes` that stay free."""
+    `reserve_bytes` that stay free. What is packed needs its size twice, at least."""
     here = sum(path.stat().st_size for path in paths if path.exists())
-    missing, free = max(0, listing.size - here), shutil.disk_usage(folder).free
+    unpacked = sum(file.size for file in listing.files if file.packing)
+    missing, free = max(0, listing.size + unpacked - here), shutil.disk_usage(folder).free
     if free < missing + reserve_bytes:
         why = f"{missing} bytes are missing, {free} are free, and {reserve_bytes} of them stay free"
         hint = "free some space or lower reserve_bytes in [storage] of node.toml, and run the same command again"

@@ -1,11 +1,12 @@
-"""Reads an image in an OCI registry as an upstream: one file for each layer that is a file by itself.
+"""Reads an image in an OCI registry as an upstream: its layers are files, or archives of files.
 
     ENDPOINT https://registry.example/org, NAME tiny, revision v1   →   https://registry.example/v2/org/tiny/manifests/v1
 
 The name of a file is in the annotation of its layer (`TITLES`); its digest and size are the layer's. A layer that packs
-files (tar), is compressed or has no name cannot be compared file by file, so such an image is refused as a whole. The
-commit is the first 40 hex digits of the SHA-256 of the manifest. A registry finds no manifest by these: a revision is a
-tag, or `sha256:` and all digits. Sources: OCI distribution 1.1, OCI image 1.1, ModelPack model format 0.0.6.
+files (tar) is fetched as the registry lists it, and then unpacked by `packed_layers`. An image with a layer that is
+neither is refused as a whole. The commit is the first 40 hex digits of the SHA-256 of the manifest. A registry finds no
+manifest by these: a revision is a tag, or `sha256:` and all digits. Sources: OCI distribution 1.1, OCI image 1.1,
+ModelPack model format 0.0.6.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from urllib.parse import quote, urlsplit
 
 from comity.trust.artifact import MAX_FILES
 from comity.trust.encoding import bare_digest, sha256
-from comity.trust.errors import Malformed
 from comity.trust.upstream import OCI_IMAGE, Upstream, is_commit
 from comity.upstream.guarded import AllowedHosts, Ask, guarded_requests, not_found, require_success, unusable
 from comity.upstream.listed_files import (
@@ -29,6 +29,7 @@ from comity.upstream.listed_files import (
     UpstreamRequest,
     require_host,
 )
+from comity.upstream.packed_layers import packing_of, refused_layer
 from comity.upstream.registry_tokens import RegistryTokens
 
 IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -38,7 +39,6 @@ MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a manifest that registries accept (OCI distribution 1.1)."""
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
-_PACKED: Final = re.compile(r"tar|gzip|zstd")
 
 
 def parse_layers(body: bytes) -> dict[str, ListedFile]:
@@ -69,14 +69,12 @@ def _layer(layer: Any) -> ListedFile:
         raise unusable("a layer has no media type, or no SHA-256")
     if type(size) is not int or not 0 <= size <= MAX_TOTAL:
         raise unusable("a layer has an invalid size")
-    if not titles or not isinstance(titles[0], str) or _PACKED.search(kind):
-        raise Malformed(
-            "the image has layers that are not files by themselves",
-            why=f"a layer of type {kind[:80]!r} packs files, or has no name in its annotations",
-            hint="unpack it with the program that made it, and publish the folder: comity publish --help",
-            code="UPSTREAM-PACKED",
-        )
-    return ListedFile(titles[0], size, "", bare_digest(digest.removeprefix("sha256:")))
+    bare = bare_digest(digest.removeprefix("sha256:"))
+    if packing := packing_of(kind):
+        return ListedFile(f"layer-{bare}.{packing.replace('+', '.')}", size, "", bare, packing=packing)
+    if not titles or not isinstance(titles[0], str):
+        raise refused_layer(f"a layer of type {kind[:80]!r} has no name in its annotations")
+    return ListedFile(titles[0], size, "", bare)
 
 
 class OciImage:
