@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from comity.ledger import proven as proven_module
 from comity.ledger.database import migrate, set_revision
-from comity.ledger.ledger import Ledger
+from comity.ledger.ledger import Backing, Ledger
 from comity.node.intake import LineProver
 from comity.rules.artifact_kind import KindStated
 from comity.rules.signing import sign_content
@@ -40,8 +40,8 @@ def kind(name: str, word: str, number: int = 0, by: Identity = OWNER) -> Entry:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger.open(tmp_path, lambda: 1_000)
+def ledger(tmp_path: Path, backing: Backing | None) -> Iterator[Ledger]:
+    opened = Ledger.open(tmp_path, lambda: 1_000, backing=backing)
     opened.logs.create(FAR.origin, FAR.vkey)
     yield opened
     opened.close()
