@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from comity.trust.errors import NotFound
 from comity_client.ahead import AskedAhead
+from comity_client.session import Session
 
 
 class Asked:
@@ -87,3 +89,20 @@ async def test_an_error_of_this_program_that_nobody_took_is_raised_when_all_has_
         await ahead.close()
     assert (waiting.ended, failing.ended) == (1, 1)
     await ahead.close()
+
+
+async def test_a_session_closes_its_connections_before_such_an_error_is_raised() -> None:
+    class Closed:
+        times = 0
+
+        async def close(self) -> None:
+            self.times += 1
+
+    session, node, failing = Session(()), Closed(), Asked(KeyError("a mistake"))
+    session.nodes = (cast(Any, node),)
+    failing.may.set()
+    session.ahead.begin("failing", failing)
+    await asyncio.sleep(0)
+    with pytest.raises(KeyError, match="a mistake"):
+        await session.close()
+    assert node.times == 1
