@@ -101,6 +101,8 @@ from comity.upstream.listed_files import (
 )
 from comity.upstream.model_scope import parse_files
 from comity.upstream.oci_image import parse_layers
+from comity.upstream.packed_layers import parse_pax
+from comity.upstream.registry_tokens import parse_demand, parse_token
 from comity.upstream.s3_prefix import parse_page
 from comity.webhook_requests import parse_secret
 from comity.wire.addresses import GatewayUrl, RangeUrl
@@ -565,6 +567,12 @@ PARSERS: Final[dict[str, Target]] = {
     "upstream-pack-answer": Target(parse_pack_answer, (_PACK_ANSWER,)),
     "upstream-branches": Target(parse_refs, (_BRANCHES,)),
     "upstream-image": Target(parse_layers, (_IMAGE,)),
+    "upstream-token": Target(parse_token, (b'{"token": "eyJh.b-_~+/==", "expires_in": 300}', b'{"access_token": "a"}')),
+    "upstream-token-demand": Target(
+        of_text(parse_demand),
+        _encoded('Bearer realm="https://auth.example/token",service="registry"', 'Basic realm="a"'),
+    ),
+    "upstream-pax": Target(parse_pax, (b"24 path=folder/file.bin\n13 size=1024\n",)),
     "upstream-keys": Target(parse_page, (_LISTED_KEYS,)),
     "upstream-endpoint": Target(of_text(check_endpoint), _encoded("https://hub.example:8443/prefix"), to_text(str)),
 }
