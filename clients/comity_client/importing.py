@@ -18,7 +18,7 @@ from comity.trust.frozen import frozen
 from comity.trust.statement import parse_entry
 from comity.trust.upstream import Changed, Gone, Observed
 from comity.upstream.listed_files import UpstreamRequest
-from comity.wire.limits import LONGEST_CALL
+from comity.wire.limits import LONGEST_CALL, UPSTREAM_TOKEN
 from comity.wire.publish import SubmitReceipt as Promised
 from comity.wire.upstream import (
     ImportDone,
@@ -190,6 +190,7 @@ def read_token(file: Path | None) -> str:
     if file is None:
         return ""
     text = read_secret(file).decode("utf-8", "replace").strip()
-    if not text or not text.isprintable() or " " in text or len(text) > 256:
-        raise Malformed(f"{file} has no token", why="expected one line without spaces", code="CONFIG")
+    if not text or not text.isprintable() or " " in text or len(text) > UPSTREAM_TOKEN:
+        why = f"expected one line without spaces, of at most {UPSTREAM_TOKEN} characters"
+        raise Malformed(f"{file} has no token", why=why, code="CONFIG")
     return text

@@ -100,6 +100,7 @@ def test_any_message_becomes_a_value_or_malformed(sent: bytes) -> None:
         pytest.param(ImportOrder("hf:a/b", terms=bytes(limits.TERMS + 1)), id="terms without end"),
         pytest.param(ImportOrder("hf:a/b", hosts=("h",) * (limits.UPSTREAM_HOSTS + 1)), id="hosts without end"),
         pytest.param(ImportOrder("hf:a/b", token="a\nb"), id="a token of two lines"),
+        pytest.param(ImportOrder("hf:a/b", token="a" * (limits.UPSTREAM_TOKEN + 1)), id="a token without end"),
     ],
 )
 def test_an_import_request_beyond_a_bound_is_malformed(order: ImportOrder) -> None:

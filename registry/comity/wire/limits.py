@@ -182,6 +182,8 @@ NAME: Final = 512
 LABEL: Final = 64
 STATUS_TEXT: Final = 1_024
 TOKEN: Final = 256
+# What a node shows to an upstream: registries of clouds give passwords of some two thousand characters.
+UPSTREAM_TOKEN: Final = 4_096
 PATH: Final = 4_096
 LINK: Final = 2_048
 # The largest integer that all RFC 8259 readers agree on; indexes and sizes also go into JSON and SQLite.

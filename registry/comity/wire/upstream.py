@@ -41,7 +41,7 @@ class ImportOrder:
     folder: Annotated[str, Exact(limits.PATH)] = ""
     hosts: Annotated[tuple[str, ...], Items(limits.UPSTREAM_HOSTS, Exact(limits.ORIGIN))] = ()
     terms: Annotated[bytes, Data(limits.TERMS)] = b""
-    token: Annotated[str, Exact(limits.TOKEN)] = field(default="", repr=False)
+    token: Annotated[str, Exact(limits.UPSTREAM_TOKEN)] = field(default="", repr=False)
 
 
 @frozen
@@ -149,7 +149,7 @@ class UpstreamService(Protocol):
 
     @rpc("CheckUpstream")
     async def check(
-        self, name: Annotated[str, Exact(limits.NAME)], token: Annotated[str, Exact(limits.TOKEN)] = ""
+        self, name: Annotated[str, Exact(limits.NAME)], token: Annotated[str, Exact(limits.UPSTREAM_TOKEN)] = ""
     ) -> UpstreamCheck:
         """Check an upstream again. Raises Refused, and NotFound if this node observed no such commit."""
 

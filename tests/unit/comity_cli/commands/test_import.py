@@ -8,10 +8,12 @@ from typing import Any
 import click
 import pytest
 from comity.trust.errors import Malformed
-from comity.wire.upstream import QueuedImport
+from comity.wire.limits import UPSTREAM_TOKEN
+from comity.wire.upstream import ORDER, ImportOrder, QueuedImport
 from comity_cli.commands.import_ import UpstreamOptions, _of_url, command
 from comity_client import own_node
 from comity_client.client import Client
+from comity_client.importing import read_token
 from support.command_documents import faults
 from support.run_command import printed, run, said
 
@@ -113,6 +115,16 @@ def test_a_wrong_command_line_is_said_before_a_node_is_looked_for(words: tuple[s
     result = run(command, *words)
     assert isinstance(result.exception, click.UsageError)
     assert said in result.exception.message
+
+
+def test_a_password_of_a_cloud_fits_and_what_no_call_carries_is_refused(tmp_path: Path) -> None:
+    write_token(tmp_path / "token", 0o600)
+    (tmp_path / "token").write_text(f"AWS:{'a' * 2_400}\n")
+    order = ImportOrder("oci:a/b", token=read_token(tmp_path / "token"))
+    assert ORDER.decode(ORDER.encode(order)).token == f"AWS:{'a' * 2_400}"
+    (tmp_path / "token").write_text("a" * (UPSTREAM_TOKEN + 1))
+    with pytest.raises(Malformed, match="no token"):
+        read_token(tmp_path / "token")
 
 
 def write_token(file: Path, mode: int) -> None:
