@@ -13,6 +13,7 @@ import comity_client.evidence.resolve
 import comity_client.pull.pull  # noqa: F401  # loaded before it is counted
 import pytest
 from comity.trust.encoding import Digest
+from comity.wire.asking import PATIENCE, AnswerTimes
 from comity.wire.calls import Calls
 from comity.wire.found import FoundAnswer
 from comity.wire.rpc import Rpc
@@ -92,6 +93,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[Called]:
     with monkeypatch.context() as patched:
         patched.setattr(Calls, "stream", counted_stream)
         patched.setattr(Calls, "unary", counted_unary)
+        patched.setattr(AnswerTimes, "patience", lambda *_: PATIENCE)  # a slow machine adds no call
         yield found
 
 
