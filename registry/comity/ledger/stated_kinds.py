@@ -21,7 +21,7 @@ from comity.trust.statement import Entry, parse_entry
 from comity.trust.statement_kinds import ARTIFACT_KIND, PUBLISHED
 
 MAX_PAIRS: Final = 100
-"""Artifacts in one query."""
+"""Artifacts, or statements, in one query."""
 MAX_STATED: Final = 64
 """Statements that are read of the kind of one artifact: of one publisher, who corrects it `MAX_NUMBER` times."""
 
@@ -39,7 +39,11 @@ def read_kinds(connection: Connection, published: Iterable[_Pair]) -> dict[_Pair
         for digest, by, log_id, index in connection.execute(_kinds_of(pairs[start : start + MAX_PAIRS])):
             if len(places := found.setdefault((digest, by), [])) < MAX_STATED:
                 places.append((log_id, index))
-    return {pair: stated_by(_entries(connection, places), pair[1], pair[0]) for pair, places in found.items()}
+    entries = _entries(connection, [place for places in found.values() for place in places])
+    return {
+        pair: stated_by((entries[place] for place in places if place in entries), pair[1], pair[0])
+        for pair, places in found.items()
+    }
 
 
 def write_kinds(connection: Connection, published: Iterable[_Pair]) -> None:
@@ -62,6 +66,10 @@ def _kinds_of(pairs: Sequence[_Pair]) -> Select[Digest, Digest, int, int]:
     return wanted.where(own, *few).order_by(_SUBJECT.kind, _SUBJECT.round)
 
 
-def _entries(connection: Connection, places: Sequence[_Place]) -> list[Entry]:
-    wanted = select(_ENTRY.line).where(tuple_(_ENTRY.log_id, _ENTRY.index).in_(places))
-    return [parse_entry(line) for line in connection.scalars(wanted)]
+def _entries(connection: Connection, places: Sequence[_Place]) -> dict[_Place, Entry]:
+    found: dict[_Place, Entry] = {}
+    wanted = select(_ENTRY.log_id, _ENTRY.index, _ENTRY.line)
+    for start in range(0, len(places), MAX_PAIRS):
+        some = tuple_(_ENTRY.log_id, _ENTRY.index).in_(places[start : start + MAX_PAIRS])
+        found |= {(log_id, index): parse_entry(line) for log_id, index, line in connection.execute(wanted.where(some))}
+    return found

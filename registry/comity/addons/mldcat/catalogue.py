@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from comity_client.licences import is_listed
 
-from comity.rules.artifact_kind import ADAPTER, HUB_DATASETS, MODEL, hub_types
+from comity.rules.artifact_kind import ADAPTER, HUB_DATASETS, MODEL, hub_types, training_parents
 from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, format_moment
 from comity.trust.errors import Malformed
@@ -120,6 +120,11 @@ class CatalogueEntry:
     @property
     def is_model(self) -> bool:
         return self.kind in (MODEL, ADAPTER)
+
+    @property
+    def training_parents(self) -> tuple[Parent, ...]:
+        """The parents of a model that it was trained on, where they are datasets."""
+        return training_parents(self.lineage) if self.is_model else ()
 
     @property
     def listed(self) -> Sequence[FileEntry]:

@@ -31,7 +31,7 @@ from comity.gateway.http import ConnectionSlots
 from comity.gateway.hub.catalogue import CHANGING, is_within_reach
 from comity.gateway.hub.views import MAIN, Snapshot, read_integer
 from comity.ledger.intake import fold_name
-from comity.rules.artifact_kind import DATASET, training_parents
+from comity.rules.artifact_kind import DATASET
 from comity.trust.encoding import sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import Name
@@ -92,7 +92,7 @@ class CatalogueRoutes:
 
     async def _trained_on(self, entry: CatalogueEntry, reach: Sequence[str]) -> tuple[TrainingDataset, ...]:
         """The datasets of a model, by what their names mean here."""
-        found = [await self._dataset(parent, reach) for parent in training_parents(entry.lineage) if entry.is_model]
+        found = [await self._dataset(parent, reach) for parent in entry.training_parents]
         return tuple(each for each in found if each is not None)
 
     async def _dataset(self, parent: Parent, reach: Sequence[str]) -> TrainingDataset | None:

@@ -51,7 +51,7 @@ from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
 from comity.trust.names import UPSTREAM
-from comity.trust.statement import SideObject, parse_entry
+from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import ARTIFACT_KIND, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
@@ -241,9 +241,13 @@ class ArtifactIndex:
 
     def _read(self, lines: Sequence[ProvenLine]) -> tuple[list[ReadStatement], list[ReadKind]]:
         """Blocking. What lines add: names, and kinds of artifacts that may have had a name before."""
-        found = [statement for line in lines if (statement := self._statement(line)) is not None]
-        about = [parse_entry(line.line).statement for line in lines]
-        corrected = {(each.subject, each.by.id) for each in about if each.predicate == ARTIFACT_KIND and each.by}
+        found, corrected = list[ReadStatement](), set[tuple[Digest, Digest]]()
+        for line in lines:
+            said = parse_entry(line.line).statement
+            if said.predicate == ARTIFACT_KIND:
+                corrected |= {(said.subject, said.by.id)} if said.by is not None else set()
+            elif (statement := self._statement(line, said)) is not None:
+                found.append(statement)
         published = {(each.artifact, each.publisher) for each in found if each.publisher is not None}
         stated = self._ledger.tables.listed.stated_kinds(corrected | published)
         kinds = {pair: kind_of(stated.get(pair, ())) for pair in corrected | published}
@@ -258,19 +262,14 @@ class ArtifactIndex:
         ]
         return known, [ReadKind(*pair, kinds[pair]) for pair in sorted(corrected)]
 
-    def _statement(self, line: ProvenLine) -> ReadStatement | None:
-        """Blocking. What a line adds; None if it adds nothing: its author is not a node of this federation."""
-        entry = parse_entry(line.line)
-        predicate = entry.statement.predicate
-        if predicate == PUBLISHED:
-            return self._published(line, Published.parse(entry.statement))
-        if predicate == ARTIFACT_KIND:
-            return None
-        author = entry.statement.by
-        record = self._membership.node(author) if author is not None else None
+    def _statement(self, line: ProvenLine, said: Statement) -> ReadStatement | None:
+        """The name that a line adds; None if it adds none: its author is not a node of this federation."""
+        if said.predicate == PUBLISHED:
+            return self._published(line, Published.parse(said))
+        record = self._membership.node(said.by) if said.by is not None else None
         if record is None:
             return None
-        seen = Observed.parse(entry.statement)
+        seen = Observed.parse(said)
         upstream, licence = seen.upstream, seen.conditions.licence
         about = (upstream.repository, fold_name(upstream.repository), upstream.commit)
         return ReadStatement(line.vkey, line.number, seen.artifact, *about, None, "", licence, seen.manifest)

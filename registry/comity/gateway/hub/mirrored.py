@@ -138,9 +138,7 @@ class LocalArtifacts:
             found = await self._collector.collect(upstream_key(repository), policy)
         except NotFound:  # nobody says anything
             return {}
-        proofs = tuple(kept.proof for kept in found.proofs)
-        given = KeyCircumstances(found.claims, proofs, found.bound, policy, {}, self._judge.reader)
-        return await self._pools.hashing(continued_commits, given)
+        return await self._pools.hashing(continued_commits, found.circumstances(self._judge.reader))
 
     def _has_said_of_image(self, artifact: Digest, authors: frozenset[Digest]) -> bool:
         """Blocking. Whether one of these identities signed something about an image of the artifact, whatever others

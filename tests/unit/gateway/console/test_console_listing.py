@@ -299,10 +299,10 @@ async def complete(index: ArtifactIndex) -> int:
     read = 0
     original = index._statement
 
-    def counted(line: object) -> object:
+    def counted(*line: Any) -> object:
         nonlocal read
         read += 1
-        return original(line)  # type: ignore[arg-type]
+        return original(*line)
 
     index._statement = counted  # type: ignore[method-assign, assignment]
     for _ in range(2):

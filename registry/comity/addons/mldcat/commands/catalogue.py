@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from comity_cli.files import NEW_FILE
 from comity_cli.output import plural
 
 from comity.content import durable
-from comity.rules.artifact_kind import ADAPTER, DATASET, MODEL, check_kind, training_parents
+from comity.rules.artifact_kind import DATASET, check_kind
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.names import Name, is_upstream
@@ -86,7 +87,7 @@ def command(text: str, gateway: str, kind: str | None, limit: int, file: Path | 
     with out.waiting(f"reading {plural(len(names), 'artifact')}"):
         for name in names:
             try:
-                entries.append(_entry(client().show(name), datasets))
+                entries.append(_with_datasets(_entry(client().show(name)), datasets))
             except ComityError as error:
                 left_out.append(LeftOutItem(name, str(error)))
     for each in left_out:
@@ -106,20 +107,12 @@ def _names(found: Iterable[FoundArtifacts]) -> Iterator[str]:
     return iter(dict.fromkeys(names))
 
 
-def _entry(info: ArtifactInfo, datasets: dict[Parent, TrainingDataset | None]) -> CatalogueEntry:
-    """Raises NotFound if nothing about the artifact is proven.
-
-    Args:
-        datasets: what was found of parents before; each is asked for once.
-    """
+def _entry(info: ArtifactInfo) -> CatalogueEntry:
+    """Raises NotFound if nothing about the artifact is proven."""
     from comity.addons.mldcat.catalogue import CatalogueEntry, CataloguePublisher
 
     if (publication := info.current) is not None:
         published, known = publication.published, info.known_since(publication.entry)
-        parents = training_parents(published.lineage) if info.kind in (MODEL, ADAPTER) else ()
-        for parent in parents:
-            if parent not in datasets:
-                datasets[parent] = _dataset(parent)
         return CatalogueEntry(
             repository=published.name.repository,
             version=published.name.version,
@@ -130,7 +123,6 @@ def _entry(info: ArtifactInfo, datasets: dict[Parent, TrainingDataset | None]) -
             manifest=info.manifest,
             publisher=CataloguePublisher(publication.publisher.display, publication.publisher.id),
             lineage=published.lineage,
-            trained_on=tuple(found for parent in parents if (found := datasets[parent]) is not None),
             known_since=known.at if known else 0,
             known_by=_known_by(known),
             notices=tuple(map(_notice, info.advisories)),
@@ -150,6 +142,19 @@ def _entry(info: ArtifactInfo, datasets: dict[Parent, TrainingDataset | None]) -
         upstream=observed.name,
         notices=tuple(map(_notice, info.advisories)),
     )
+
+
+def _with_datasets(entry: CatalogueEntry, known: dict[Parent, TrainingDataset | None]) -> CatalogueEntry:
+    """The entry with the datasets on which the model was trained.
+
+    Args:
+        known: what was found of parents before; each is asked for once.
+    """
+    for parent in entry.training_parents:
+        if parent not in known:
+            known[parent] = _dataset(parent)
+    found = (known[parent] for parent in entry.training_parents)
+    return replace(entry, trained_on=tuple(each for each in found if each is not None))
 
 
 def _dataset(parent: Parent) -> TrainingDataset | None:
