@@ -33,7 +33,7 @@ def gzipped(data: bytes) -> bytes:
 def member(
     name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, size: int | None = None, link: str = ""
 ) -> bytes:
-    """A member without the end of the archive. `size` is what its head says, if not the truth."""
+    """A member without the end of the archive. `size` is what its header says, if not the truth."""
     entry = tarfile.TarInfo(name)
     entry.type, entry.linkname = kind, link
     entry.size = len(data) if size is None else size
@@ -41,7 +41,7 @@ def member(
 
 
 def pax(*records: tuple[str, str], kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """The head with records for the next member, or (`XGLTYPE`) for all."""
+    """The header with records for the next member, or (`XGLTYPE`) for all."""
     data = b""
     for key, value in records:
         rest = f" {key}={value}\n".encode()

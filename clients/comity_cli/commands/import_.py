@@ -184,15 +184,7 @@ def command(
         raise click.UsageError(
             "--queued takes no source" if asked == QUEUED else "name a repository, a URL or a folder"
         )
-    if any(not host or set(host) & set("/@ ") for host in upstream.hosts):
-        raise click.UsageError("--allow-host is HOST or HOST:PORT, without https:// and without a path")
-    if source is not None and source.startswith(_URLS):
-        source, upstream = _of_url(source, upstream)
-    named = source is not None and is_upstream(source)
-    if source is not None and not named:
-        _check_folder(source, asked, recheck)
-    elif upstream.claimed:
-        raise click.UsageError("--from is for a folder only")
+    source, upstream = _of_source(source, upstream, asked, recheck)
     out, api, token, target = output(), client(), read_token(token_file), str(own_socket(node))
     if source is None:
         _show_queue(out, api.queued_imports(target))
@@ -207,7 +199,7 @@ def command(
         return
     with follow(out, "importing") as on_event:
         done = api.import_upstream(
-            source if named else Path(source),
+            source if is_upstream(source) else Path(source),
             target,
             endpoint=upstream.endpoint,
             hosts=upstream.hosts,
@@ -217,6 +209,22 @@ def command(
             on_event=on_event,
         )
     _show(out, done)
+
+
+def _of_source(
+    source: str | None, upstream: UpstreamOptions, asked: str | None, recheck: bool
+) -> tuple[str | None, UpstreamOptions]:
+    """The name of an upstream with its options, or a folder. Raises click.UsageError for what does not fit together,
+    Malformed (BAD-ENDPOINT, BAD-NAME)."""
+    if any(not host or set(host) & set("/@ ") for host in upstream.hosts):
+        raise click.UsageError("--allow-host is HOST or HOST:PORT, without https:// and without a path")
+    if source is not None and source.startswith(_URLS):
+        source, upstream = _of_url(source, upstream)
+    if source is not None and not is_upstream(source):
+        _check_folder(source, asked, recheck)
+    elif upstream.claimed:
+        raise click.UsageError("--from is for a folder only")
+    return source, upstream
 
 
 def _check_folder(source: str, asked: str | None, recheck: bool) -> None:

@@ -4,11 +4,12 @@
     application/vnd.kitops.modelkit.model.v1.tar+gzip   KitOps
 
 A layer is unpacked once all of it is here and has the SHA-256 of the manifest. What is in it is still its author's
-word: before a file is written, its head is read within limits, its name is checked as the name of a file of an artifact
-is, and its size must fit into what is left. Only files and folders are read; a link, a device, a sparse file, a name
-that is there twice, or anything after the end of the archive refuses the image. Folders are not kept.
+word: before a file is written, its header is read within limits, its name is checked as the name of a file of an
+artifact is, and its size must fit into what is left. Only files and folders are read. The image is refused if there is
+a link, a device, a sparse file, a name that is there twice, or anything after the end of an archive. Folders are not
+kept.
 
-    heads            ustar, pax (`path` and `size` of the next member), GNU long names; at most `MAX_HEAD` bytes each
+    headers          ustar, pax (`path` and `size` of the next member), GNU long names; at most `MAX_HEADER` bytes each
     bytes unpacked   at most `RATIO` for each byte of the layer, and `MARGIN`
 
 The registry lists the digest of the layer, and no digest of a file in it, so its files count as not compared. Files are
@@ -38,17 +39,17 @@ TAR: Final = "tar"
 TAR_GZIP: Final = "tar+gzip"
 RATIO: Final = 100
 MARGIN: Final = 64 * 1024**2
-MAX_HEAD: Final = 16 * 1024
+MAX_HEADER: Final = 16 * 1024
 """Bytes of a long name, or of the pax records before a member."""
-MAX_HEADS: Final = 4 * MAX_FILES
-"""Heads of one archive: of files, of folders, and of what is about the next one."""
+MAX_HEADERS: Final = 4 * MAX_FILES
+"""Headers of one archive: of files, of folders, and of what is about the next one."""
 CHUNK: Final = 1024**2
 PACKED_CHUNK: Final = 64 * 1024
 """Bytes given to zlib at a time: what it does not use yet is copied at each reading."""
 _TYPE: Final = re.compile(
     r"application/vnd\.(?:cncf\.model|cnai\.model|kitops\.modelkit)\.[a-z.]+\.v[0-9]+\.(tar(?:\+gzip)?)"
 )
-_PACKED: Final = re.compile(r"tar|gzip|zstd|zip")
+_PACKED: Final = re.compile(r"tar|zip|zstd")
 _UNSUPPORTED: Final = ("GNU.sparse.", "hdrcharset", "SCHILY.realsize")
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
@@ -112,7 +113,7 @@ class GzipStream:
 
 
 @frozen
-class TarHead:
+class TarMember:
     """A file in an archive: its checked name, and its size."""
 
     path: str
@@ -132,55 +133,55 @@ class TarStream:
         self._source = source
         self._left = most
         self._step = step
-        self._heads = 0
+        self._headers = 0
 
-    def files(self) -> Iterator[tuple[TarHead, Iterator[bytes]]]:
+    def files(self) -> Iterator[tuple[TarMember, Iterator[bytes]]]:
         """Each file with its bytes, which the caller reads to their end. Raises Malformed (UPSTREAM-PACKED,
         BAD-PATH)."""
         name, records = "", dict[str, str]()
-        while (head := self._head()) is not None:
-            if head.type == tarfile.XHDTYPE and not records:
-                records = parse_pax(self._extension(head))
-            elif head.type == tarfile.XGLTYPE:
-                if {"path", "size"} & parse_pax(self._extension(head)).keys():
+        while (header := self._header()) is not None:
+            if header.type == tarfile.XHDTYPE and not records:
+                records = parse_pax(self._extension(header))
+            elif header.type == tarfile.XGLTYPE:
+                if {"path", "size"} & parse_pax(self._extension(header)).keys():
                     raise refused_layer("the archive gives all its files one name or size")
-            elif head.type == tarfile.GNUTYPE_LONGNAME and not name:
-                name = self._extension(head).rstrip(b"\0").decode("utf-8", "surrogateescape")
-            elif head.type in _FILES:
-                file = TarHead(_checked(head.name, name, records), _size(head, records))
+            elif header.type == tarfile.GNUTYPE_LONGNAME and not name:
+                name = self._extension(header).rstrip(b"\0").decode("utf-8", "surrogateescape")
+            elif header.type in _FILES:
+                file = TarMember(_checked(header.name, name, records), _size(header, records))
                 if file.size > self._left:
                     raise _too_much()
                 yield file, self._content(file.size)
                 name, records = "", {}
-            elif head.type == tarfile.DIRTYPE and not _size(head, records):
-                _checked_folder(head.name, name, records)
+            elif header.type == tarfile.DIRTYPE and not _size(header, records):
+                _checked_folder(header.name, name, records)
                 name, records = "", {}
             else:
-                raise refused_layer(f"the archive has {head.name[:120]!r} of type {head.type!r}, which is no file")
+                raise refused_layer(f"the archive has {header.name[:120]!r} of type {header.type!r}, which is no file")
         if name or records:
             raise refused_layer("the archive ends where a file was announced")
         self._require_end()
 
-    def _head(self) -> tarfile.TarInfo | None:
-        """The next head; None at the end of the archive."""
-        self._heads += 1
-        if self._heads > MAX_HEADS:
-            raise refused_layer(f"the archive has more than {MAX_HEADS} heads")
+    def _header(self) -> tarfile.TarInfo | None:
+        """The next header; None at the end of the archive."""
+        self._headers += 1
+        if self._headers > MAX_HEADERS:
+            raise refused_layer(f"the archive has more than {MAX_HEADERS} headers")
         block = self._read(tarfile.BLOCKSIZE)
         if not block.strip(b"\0"):
             return None
         try:
-            head = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+            header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            raise refused_layer(f"the archive has an invalid head ({str(error)[:60]})") from error
-        if not 0 <= head.size <= MAX_TOTAL:
-            raise refused_layer(f"{head.name[:120]!r} in the archive has an invalid size")
-        return head
+            raise refused_layer(f"the archive has an invalid header ({str(error)[:60]})") from error
+        if not 0 <= header.size <= MAX_TOTAL:
+            raise refused_layer(f"{header.name[:120]!r} in the archive has an invalid size")
+        return header
 
-    def _extension(self, head: tarfile.TarInfo) -> bytes:
-        if head.size > MAX_HEAD:
-            raise refused_layer(f"a head in the archive has more than {MAX_HEAD} bytes")
-        return b"".join(self._content(head.size))
+    def _extension(self, header: tarfile.TarInfo) -> bytes:
+        if header.size > MAX_HEADER:
+            raise refused_layer(f"a header in the archive has more than {MAX_HEADER} bytes")
+        return b"".join(self._content(header.size))
 
     def _content(self, size: int) -> Iterator[bytes]:
         left = size
@@ -218,11 +219,11 @@ class TarStream:
 
 
 def _too_much() -> Malformed:
-    return refused_layer(f"a layer unpacks to more than {RATIO} times its size, and {MARGIN} bytes")
+    return refused_layer(f"a layer has more than {RATIO} times its size, and {MARGIN} bytes more, when it is unpacked")
 
 
 def parse_pax(data: bytes) -> dict[str, str]:
-    """The records of a pax head, with names and values as text. Raises Malformed (UPSTREAM-PACKED)."""
+    """The records of a pax header, with names and values as text. Raises Malformed (UPSTREAM-PACKED)."""
     found: dict[str, str] = {}
     position = 0
     while position < len(data):
@@ -240,11 +241,11 @@ def parse_pax(data: bytes) -> dict[str, str]:
     return found
 
 
-def _size(head: tarfile.TarInfo, records: dict[str, str]) -> int:
+def _size(header: tarfile.TarInfo, records: dict[str, str]) -> int:
     """The size of a member, which a pax record may say."""
-    text = records.get("size", str(head.size))
+    text = records.get("size", str(header.size))
     if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > MAX_TOTAL:
-        raise refused_layer(f"{head.name[:120]!r} in the archive has an invalid size")
+        raise refused_layer(f"{header.name[:120]!r} in the archive has an invalid size")
     return int(text)
 
 
@@ -286,28 +287,28 @@ class LayerUnpacker:
             source = GzipStream(file) if listed.packing == TAR_GZIP else file
             most = RATIO * listed.size + MARGIN
             stream = TarStream(source, most, lambda: self._control.progress(listed.path, 0))
-            for number, (head, content) in enumerate(stream.files()):
-                self.add(head.path)
-                self._take(listed, head)
+            for number, (member, content) in enumerate(stream.files()):
+                self.add(member.path)
+                self._take(listed, member)
                 into = layer.with_name(f"{layer.name}.{number:06d}")
-                yield _written(head, content, into), into
+                yield _written(member, content, into), into
 
-    def _take(self, listed: ListedFile, head: TarHead) -> None:
-        if head.size > self._space:
-            why = f"{head.path[:120]!r} has {head.size} bytes, and {max(0, self._space)} may be used"
+    def _take(self, listed: ListedFile, member: TarMember) -> None:
+        if member.size > self._space:
+            why = f"{member.path[:120]!r} has {member.size} bytes, and {max(0, self._space)} may be used"
             hint = "free some space or lower reserve_bytes in [storage] of node.toml, and run the same command again"
             raise OutOfSpace(f"not enough disk space to unpack {listed.path}", why=why, hint=hint)
-        self._space -= head.size
+        self._space -= member.size
 
 
-def _written(head: TarHead, content: Iterator[bytes], into: Path) -> FileEntry:
+def _written(member: TarMember, content: Iterator[bytes], into: Path) -> FileEntry:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
     digest = hashlib.sha256()
     with os.fdopen(os.open(into, flags, 0o600), "wb") as file:
         for data in content:
             digest.update(data)
             file.write(data)
-    return FileEntry(head.path, head.size, Digest(digest.hexdigest()))
+    return FileEntry(member.path, member.size, Digest(digest.hexdigest()))
 
 
 def unpack_layers(

@@ -18,7 +18,7 @@ from comity.upstream import packed_layers
 from comity.upstream.listed_files import ListedFile, Observation
 from comity.upstream.packed_layers import (
     MARGIN,
-    MAX_HEAD,
+    MAX_HEADER,
     TAR,
     TAR_GZIP,
     GzipStream,
@@ -39,7 +39,7 @@ NAMES = st.lists(st.sampled_from("ab.éλ-_ "), min_size=1, max_size=120).map(""
 
 def read(data: bytes, most: int = MARGIN) -> list[tuple[str, bytes]]:
     stream = TarStream(io.BytesIO(data), most, lambda: None)
-    return [(head.path, b"".join(content)) for head, content in stream.files()]
+    return [(file.path, b"".join(content)) for file, content in stream.files()]
 
 
 def refusal(data: bytes, most: int = MARGIN) -> Malformed:
@@ -132,7 +132,7 @@ def test_what_is_neither_file_nor_folder_is_refused(kind: bytes) -> None:
         pax(("hdrcharset", "BINARY")) + member("c") + END,
         pax(("size", "-1")) + member("c") + END,
         pax(("size", "9" * 17)) + member("c") + END,
-        pax(("comment", "c" * MAX_HEAD)) + member("c") + END,
+        pax(("comment", "c" * MAX_HEADER)) + member("c") + END,
         member("pax", b"7 path=a", tarfile.XHDTYPE) + member("c") + END,
         member("pax", b"0 path=a\n", tarfile.XHDTYPE) + member("c") + END,
         member("pax", b"10 pathaaa\n", tarfile.XHDTYPE) + member("c") + END,
@@ -163,8 +163,8 @@ def test_a_file_that_cannot_be_in_the_layer_is_refused_before_it_is_read() -> No
     assert refusal(member("a", size=10**13), most=4096).code == "UPSTREAM-PACKED"
 
 
-def test_the_heads_of_an_archive_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_layers, "MAX_HEADS", 4)
+def test_the_headers_of_an_archive_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_layers, "MAX_HEADERS", 4)
     assert len(read(member("a") + member("b") + member("c") + END)) == 3
     assert refusal(member("a") + member("b") + member("c") + member("d") + END).code == "UPSTREAM-PACKED"
 
