@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from comity.content.gateway_tokens import TokenFile
 from comity.rules.artifact_kind import KindStated
 from comity.rules.signing import sign_content
 from comity.trust.names import Name
-from huggingface_hub import DatasetInfo, HfApi, snapshot_download
+from comity.upstream.guarded import http_module
+from huggingface_hub import DatasetInfo, HfApi, set_client_factory, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from support.federation import until
 from support.gateway import GatewayNode, gateway_node, looking_at_each_request
@@ -35,6 +36,15 @@ def folder_of(path: Path, name: str) -> Path:
     (path / "train.jsonl").write_text(ROWS)
     (path / "name.txt").write_text(name)
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_hub_library_has_a_client_of_its_own() -> Iterator[None]:
+    """An import in this process, of a test before, has given the library a client that sends nothing but imports."""
+    module = http_module()
+    set_client_factory(lambda: module.Client(follow_redirects=True, timeout=PATIENCE))
+    yield
+    http_module.cache_clear()  # the next import gives it that client again
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
