@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from comity.rules.artifact_kind import KindStated
+from comity.rules.signing import sign_content
 from comity.trust.errors import ComityError
+from comity.trust.names import Name
 from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ARTIFACT_KIND
+from comity.wire.artifact import SearchPage
+from comity.wire.messages import LocatedEntry
 from comity_cli.main import command
 from comity_client import artifact_client
 from comity_client.client import Client
 from comity_client.publishers import Publisher
-from support.fakes import FakeFederation
+from support.fakes import FakeFederation, FakeNode
 from support.weights import as_tensor
+from support.world import signer
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,25 @@ def test_a_search_shows_kinds_and_asks_for_one(publish: Publishing) -> None:
     assert only["name"] == publish.name("questions")
     assert run("search", publish.namespace, "--kind", "tokenizer")["found"] == []
     assert refused("search", "--kind", "No Kind") == "BAD-KIND"
+
+
+def test_a_node_is_not_believed_that_an_artifact_is_of_a_kind(
+    publish: Publishing, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives a statement in the publisher's name, by another key."""
+    made = publish("plain")
+    stated = KindStated(publisher.id, Name.parse(publish.name("plain")), made["artifact"], "dataset", 0)
+    forged = sign_content(stated, signer("thief"))
+    honest = FakeNode.search
+
+    async def lying(self: FakeNode, *asked: Any, **more: Any) -> SearchPage:
+        page = await honest(self, *asked, **more)
+        told = LocatedEntry(page.found[0].origin, 0, forged.line) if page.found else None
+        return replace(page, advisories=(*page.advisories, told)) if told else page
+
+    monkeypatch.setattr(FakeNode, "search", lying)
+    assert [hit["kind"] for hit in run("search", publish.namespace)["found"]] == ["model"]
+    assert run("search", publish.namespace, "--kind", "dataset")["found"] == []
 
 
 def test_the_base_of_an_adapter_is_pulled_beside_it_and_each_is_verified(publish: Publishing, tmp_path: Path) -> None:
