@@ -10,8 +10,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from comity.node.replication.artifacts import Copy
+from comity.node.replication.held_copies import HeldCopies
 from comity.node.replication.misbehaviour import MisbehaviourProofs
-from comity.trust.encoding import sha256
+from comity.node.replication.replicas import Replicas
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, Untrusted
 from comity.trust.tlog.note import Checkpoint, SignedNote
 from comity.wire.client import NodeClient
@@ -181,8 +184,9 @@ async def test_a_later_export_brings_the_cosignatures_that_the_first_one_lacked(
         assert await cosigned_at(client)
 
 
+@pytest.mark.parametrize("leaves_late", [False, True], ids=["out of the queue", "about to leave the queue"])
 async def test_a_load_reports_copies_that_were_made_while_it_read_logs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_late: bool
 ) -> None:
     first, inside = found(tmp_path, 2).homes
     one = release(Publisher.generate(), model(tmp_path / "one", weights=100_000), "tests/one@v1")
@@ -196,7 +200,22 @@ async def test_a_load_reports_copies_that_were_made_while_it_read_logs(
         await until(lambda: holds(inside, one.artifact, inside), what="a copy from the bundle")
         await fetch(self, client)
 
+    listed, list_copies, set_damaged = asyncio.Event(), Replicas.incomplete_copies, HeldCopies.set_damaged
+
+    async def told_when_listed(self: Replicas) -> list[Copy]:
+        copies = await list_copies(self)
+        listed.set()
+        return copies
+
+    async def set_late(self: HeldCopies, artifact: Digest, *, damaged: bool) -> None:
+        """What a copy waits for between its claim and its end in the queue."""
+        await listed.wait()
+        await set_damaged(self, artifact, damaged=damaged)
+
     monkeypatch.setattr(MisbehaviourProofs, "fetch", fetch_late)
+    if leaves_late:
+        monkeypatch.setattr(Replicas, "incomplete_copies", told_when_listed)
+        monkeypatch.setattr(HeldCopies, "set_damaged", set_late)
     async with serving(inside):
         result = await loaded(inside, tmp_path / "out")
     assert [(item.artifact, item.code) for item in result.artifacts] == [(one.artifact, "")]

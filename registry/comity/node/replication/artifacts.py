@@ -145,6 +145,10 @@ class CopyQueue:
         """The first `MAX_QUEUED` of them, in the order in which they were queued."""
         return itertools.islice((copy for copy in self._copies.values() if not copy.complete), MAX_QUEUED)
 
+    def leaving(self) -> Iterator[Copy]:
+        """Those that are complete, and about to leave the queue."""
+        return (copy for copy in self._copies.values() if copy.complete)
+
     def state(self, copy: Copy) -> LackingState:
         """`copying`, `paused` after a failure, or `waits` for a turn."""
         if copy.artifact in self._jobs:

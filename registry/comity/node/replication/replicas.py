@@ -305,13 +305,15 @@ class Replicas:
 
     @contextmanager
     def completed(self) -> Iterator[Mapping[Digest, Copy]]:
-        """The copies that are completed inside the block, as they are."""
+        """The copies that are completed inside the block, as they are; after it, those too that were about to leave
+        the queue at its end, which are among the incomplete ones no more."""
         completed: dict[Digest, Copy] = {}
         self._completions.append(completed)
         try:
             yield completed
         finally:
             self._completions = [other for other in self._completions if other is not completed]
+            completed.update((copy.artifact, copy) for copy in self._copies.leaving())
 
     def missing_files(self, copy: Copy) -> list[Want]:
         """The missing files of an artifact whose manifest is stored; none if it is not. Blocking."""
