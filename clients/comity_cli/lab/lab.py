@@ -19,6 +19,7 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -97,8 +98,9 @@ class Lab:
         directory = directory.resolve()
         directory.mkdir(parents=True, exist_ok=True)
         cards = []
+        ports = iter(_free_ports(5 * len(SEATS)))
         for name, jurisdiction, organisation in SEATS:
-            mutual, open_, http, files, ranges = _free_ports(5)
+            mutual, open_, http, files, ranges = islice(ports, 5)
             card = node_home.init_node(
                 directory / name,
                 node_home.NewNode(
@@ -206,7 +208,9 @@ class Lab:
                 process.stdin.close()
 
     def _wait_for_start(self, node: LabNode, started: subprocess.Popen[bytes] | None, deadline: float) -> None:
-        while not _listens(node.address):
+        gateway = node.endpoint.removeprefix("http://")  # which a node opens last
+        addresses = [node.address, *([gateway] if gateway else [])]
+        while not all(map(_listens, addresses)):
             # A process that has just started has no command line yet: only its parent knows whether it runs.
             ended = started.poll() is not None if started else node.pid is None
             if ended or time.monotonic() > deadline:
@@ -233,6 +237,7 @@ def _set(path: Path, values: Mapping[str, str]) -> None:
 
 
 def _free_ports(count: int) -> Sequence[int]:
+    """Different ones, all free at the same moment."""
     taken: list[int] = []
     with contextlib.ExitStack() as stack:
         while len(taken) < count:
