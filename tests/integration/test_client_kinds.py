@@ -142,7 +142,8 @@ def test_a_node_is_not_believed_that_an_artifact_is_of_a_kind(
 
     monkeypatch.setattr(FakeNode, "search", lying)
     assert [hit["kind"] for hit in run("search", publish.namespace)["found"]] == ["model"]
-    assert run("search", publish.namespace, "--kind", "dataset")["found"] == []
+    found = run("search", publish.namespace, "--kind", "dataset")["found"]  # of other tests if their names are near it
+    assert not any(hit["name"].startswith(publish.namespace) for hit in found)
 
 
 def test_the_base_of_an_adapter_is_pulled_beside_it_and_each_is_verified(publish: Publishing, tmp_path: Path) -> None:
