@@ -114,9 +114,11 @@ async def _holds(home: NodeHome, count: int) -> bool:
 
 
 async def _fails_for_space(home: NodeHome) -> bool:
+    """Whether a copy failed on the full disk, lost its promise of space, or waits for its share of what is left."""
+    codes = {"OUT-OF-SPACE", "COPY-SPACE", "COPY-SHARE"}
     async with home.operator() as operator:
         replication = (await operator.status()).replication
-    return replication is not None and any(item.code == "OUT-OF-SPACE" for item in replication.lacking)
+    return replication is not None and any(item.code in codes for item in replication.lacking)
 
 
 def _fill(path: Path) -> None:

@@ -159,7 +159,8 @@ async def test_a_member_that_was_silent_gets_short_promises_only(bench: Bench) -
     await bench.begin()
     for number in range(3):
         stalled = asyncio.create_task(stall(bench, f"promised {number}"))
-        await asyncio.sleep(0.01)
+        while not bench.use("hostile")[1]:
+            await asyncio.sleep(0)
         for _ in range(8):
             await bench.later(10.0)
         await stalled
