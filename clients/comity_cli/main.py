@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -258,6 +259,18 @@ def _disk_error(error: OSError) -> ComityError:
         return translated
 
 
+def _usage(error: click.ClickException, output: Output, arguments: Sequence[str]) -> None:
+    """Print what is wrong with `arguments`: they may not have been read as far as `--json`."""
+    if "--json" not in itertools.takewhile(lambda word: word != "--", arguments):
+        error.show()
+        return
+    output.as_json = True
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "comity"
+    failure = ComityError(error.format_message(), hint=f"{path} --help", code="USAGE")
+    failure.exit_status = error.exit_code
+    output.error(failure)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 policy not met, 5 unreachable,
     6 refused, 7 disk or quota, 8 partial, 9 known to no node, 10 warned, 130 interrupted."""
@@ -267,14 +280,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger().addHandler(logging.NullHandler())  # else Python prints what libraries log to the terminal
     output = Output()
     try:
-        status = command.main(args=arguments, standalone_mode=False, obj=output)
+        status = command.main(args=arguments, prog_name="comity", standalone_mode=False, obj=output)
     except ComityError as error:
         if error.code in USER_ERRORS:
             error.exit_status = USAGE
         output.error(error)
         sys.exit(error.exit_status)
     except click.ClickException as error:
-        error.show()
+        _usage(error, output, sys.argv[1:] if arguments is None else arguments)
         sys.exit(error.exit_code)
     except OSError as error:
         failure = _disk_error(error)

@@ -36,6 +36,37 @@ def test_an_invalid_reference_is_a_usage_error(capsys: pytest.CaptureFixture[str
     assert (document["error"]["code"], document["exit_status"]) == ("BAD-NAME", 2)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said", "command"),
+    [
+        (["pull", "--json"], "Missing argument", "comity pull"),
+        (["--json", "pull", "a/b@v1", "--nothing"], "No such option", "comity pull"),
+        (["pull", "--nothing", "--json"], "No such option", "comity pull"),
+        (["policy", "nothing", "--json"], "No such command", "comity policy"),
+        (["nothing", "--json"], "No such command", "comity"),
+        (["export", "--out", "there", "--json"], "say what to export", "comity export"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_command_line_is_a_document_too(
+    arguments: list[str], said: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _exits(arguments) == 2
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    error = document["error"]
+    assert (error["code"], error["try"], document["exit_status"]) == ("USAGE", f"{command} --help", 2)
+    assert said in error["what"]
+    assert printed.err == ""
+
+
+def test_a_word_after_two_hyphens_is_no_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _exits(["show", "--", "--json", "more"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Usage: comity show" in printed.err
+
+
 def test_a_file_that_differs_is_a_verification_that_failed(tmp_path: Path) -> None:
     folder = case().write(tmp_path)
     changed = next(path for path in folder.iterdir() if path.is_file())
