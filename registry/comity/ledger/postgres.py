@@ -37,6 +37,7 @@ from comity.content.secrets import read_secret
 from comity.ledger.database import Look, WriterLock, WriterSeen, ledger_locked, lock_lost, replaced
 from comity.ledger.page_check import ExaminedPages
 from comity.trust.errors import Malformed, Refused, Unavailable
+from comity.trust.frozen import frozen
 
 KEY: Final = int.from_bytes(b"comity\0\1", "big", signed=True)
 
@@ -175,9 +176,11 @@ INSERT INTO writer_heartbeat VALUES (1, {_NOW}) ON CONFLICT (id) DO UPDATE SET a
 """
 _SILENT: Final = f"SELECT ({_NOW} - at) / 1000.0 FROM writer_heartbeat"
 _LOOK_QUERY: Final = """
-SELECT pg_current_snapshot()::text, 'logs'::regclass::oid, (SELECT version_num FROM alembic_version)
+SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, split_part(pg_current_snapshot()::text, ':', 3),
+       (SELECT xmin::text::bigint FROM writer_heartbeat), 'logs'::regclass::oid,
+       (SELECT version_num FROM alembic_version)
 """
-"""Equal snapshots show the same rows: PostgreSQL decides by nothing else which changes a transaction sees."""
+"""What the snapshot shows, as `_Shown`; the table of logs; the revision of the tables."""
 
 
 class PostgresDatabase:
@@ -315,6 +318,21 @@ def _seen(connection: psycopg.Connection) -> WriterSeen:
     return WriterSeen(held, None if found is None else float(found[0]))
 
 
+@frozen
+class _Shown:
+    """The transactions that a snapshot shows: those with numbers below `following` that are not in `running`. Equal
+    ones show the same rows: PostgreSQL decides by nothing else which changes a transaction sees. `sign` is the number
+    of the newest sign of life, of 32 bits."""
+
+    following: int
+    running: str
+    sign: int | None
+
+    def only_a_sign_since(self, before: _Shown) -> bool:
+        alone = (self.following, self.running, before.running) == (before.following + 1, "", "")
+        return alone and self.sign == before.following & 0xFFFF_FFFF
+
+
 class PostgresReader:
     """The same database for a process that only reads it. Arguments and errors as for `PostgresDatabase`."""
 
@@ -322,6 +340,8 @@ class PostgresReader:
         self._conninfo = _parse(conninfo, password_file, _READER_DEFAULTS)
         self._server = ""
         """The cluster, timeline and database of the first connection."""
+        self._shown = _Shown(0, "", None)
+        self._visible = ""
 
     def engine(self) -> Engine:
         return _make_engine(self._connect)
@@ -333,11 +353,19 @@ class PostgresReader:
         """Look once, by a connection of its own: an old one may lead to a server that is no longer at the address."""
         try:
             with self._connect() as connection:
-                ((visible, table, revision),) = connection.execute(_LOOK_QUERY).fetchall()
+                ((*shown, table, revision),) = connection.execute(_LOOK_QUERY).fetchall()
                 writer = _seen(connection).runs
         except psycopg.Error as error:
             raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
-        return Look(visible, f"{self._server}:{table}", revision, writer)
+        return Look(self._name(_Shown(*shown)), f"{self._server}:{table}", revision, writer)
+
+    def _name(self, shown: _Shown) -> str:
+        """The name of what is shown: the one before, if only a sign of life came since. Else the front end would
+        forget every few seconds what it keeps of a ledger that did not change."""
+        if not shown.only_a_sign_since(self._shown):
+            self._visible = f"{shown.following}:{shown.running}"
+        self._shown = shown
+        return self._visible
 
     def _connect(self) -> psycopg.Connection:
         """A connection whose transactions are read-only. Raises Unavailable(code="LEDGER-FAILED"), and Unavailable(

@@ -21,6 +21,8 @@ from support.postgres import READER, SHARED, Postgres
 pytestmark = pytest.mark.postgres
 
 LOG = LogKeys.generate("own.example/log")
+SIGN = "INSERT INTO writer_heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET at = writer_heartbeat.at + 1"
+"""As the writer gives its signs of life."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,31 @@ def test_watchers_of_a_readers_ledger_are_notified_of_the_writers_commits(writer
     append(writer, 0, 1)
     reading.follower.look()
     assert told == [1]
+
+
+def test_a_sign_of_life_of_the_writer_is_no_change(postgres: Postgres, name: str, reading: Reading) -> None:
+    """Else a front end forgot all that it keeps every five seconds."""
+    reading.follower.look()
+    for _ in range(3):
+        postgres.admin(SIGN, name)
+        assert not reading.follower.look()
+    postgres.admin(SIGN, name)
+    postgres.admin("UPDATE logs SET origin = origin", name)
+    assert reading.follower.look()
+    postgres.admin("UPDATE logs SET origin = origin", name)
+    postgres.admin(SIGN, name)
+    assert reading.follower.look()
+    assert not reading.follower.look()
+
+
+def test_what_commits_beside_a_sign_of_life_is_a_change(postgres: Postgres, name: str, reading: Reading) -> None:
+    reading.follower.look()
+    with psycopg.connect(postgres.url(name)) as beside:
+        beside.execute("UPDATE logs SET origin = origin")
+        postgres.admin(SIGN, name)
+        reading.follower.look()
+        beside.commit()
+        assert reading.follower.look()
 
 
 def test_a_reader_knows_whether_a_writer_runs(postgres: Postgres, name: str, tmp_path: Path, reading: Reading) -> None:
