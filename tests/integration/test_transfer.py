@@ -59,7 +59,7 @@ async def fetch(
 
 
 async def test_one_source_is_enough(into: Path) -> None:
-    fetched = await fetch([MemorySource("a", DATA)], into)
+    fetched = await fetch([MemorySource("a", DATA)], into, limits=TransferLimits(read_timeout=60.0))
     assert named(fetched.bytes_by_source) == {"a": len(DATA)}
     assert (fetched.refetched, named(fetched.dropped), named(fetched.faults)) == (0, {}, {})
 
@@ -144,7 +144,7 @@ async def test_a_source_that_limits_its_calls_is_waited_for_and_not_at_fault(int
         error.retry_after = 0.02
         return error
 
-    fetched = await fetch([Failing("a", DATA, busy, times=5)], into)
+    fetched = await fetch([Failing("a", DATA, busy, times=5)], into, limits=TransferLimits(read_timeout=60.0))
     assert (into.read_bytes(), fetched.dropped, fetched.faults) == (DATA, {}, {})
 
 

@@ -19,7 +19,7 @@ from comity.trust.errors import ComityError
 T = TypeVar("T")
 
 PIECE_SIZE = 64 * 1024
-QUICK = TransferLimits(read_timeout=0.1, patience=2.0, first_delay=0.01, max_delay=0.05)
+QUICK = TransferLimits(read_timeout=0.1, patience=60.0, first_delay=0.01, max_delay=0.05)
 """The timeout of a silent source: the default of three seconds is too long for a test."""
 
 
