@@ -185,7 +185,7 @@ def test_a_machine_signs_nothing_without_yes(comity: Comity, machine: SigningMac
     before = machine.files(), sorted(machine.stick.rglob("*"))
     ran = comity(*command, "--json")
     assert ran.status == 2
-    assert "--yes" in ran.err and ran.out == ""
+    assert "--yes" in ran.document["error"]["what"] and ran.err == ""
     assert (machine.files(), sorted(machine.stick.rglob("*"))) == before
 
 
