@@ -85,6 +85,19 @@ def test_a_light_command_loads_only_what_it_needs(home: Path, words: str) -> Non
     assert not found
 
 
+@pytest.mark.slow
+def test_a_node_loads_nothing_that_draws_tables_in_a_terminal() -> None:
+    script = (
+        "import sys\nfrom comity_cli.node_home import node_installed\n"
+        "with node_installed():\n    from comity.gateway import front_end\n"
+        "print(*sys.modules)\nimport rich.table"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert {"structlog", "comity.node.app"} <= loaded
+    assert not {"rich", "pygments", "attr", "boto3", "huggingface_hub"} & loaded
+
+
 def test_a_command_seldom_collects_garbage_while_it_loads() -> None:
     script = (
         "import atexit, gc\nfrom comity_cli.start import start\n"
