@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.content.ingest import Ingested, ingest
@@ -49,9 +49,6 @@ from comity_client.scan import refusals
 from comity_client.seen import SeenLogs, consistency_proofs, cosigner_names, reconcile_checkpoint
 from comity_client.session import Session, Target
 from comity_client.uplink import Uplink, log_lines, open_uplink
-
-if TYPE_CHECKING:
-    pass
 
 PROOF_TIMEOUT: Final = 60.0
 """Seconds until a checkpoint must cover a logged line."""
