@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from comity.content.secrets import read_secret
 from comity.trust.encoding import Digest, sha256
@@ -35,9 +35,6 @@ from comity_client.publish import Logged, verify_logged
 from comity_client.seen import SeenLogs
 from comity_client.session import Session
 from comity_client.uplink import Uplink, open_uplink
-
-if TYPE_CHECKING:
-    pass
 
 IDLE_TIMEOUT: Final = 60.0
 """Seconds without an event from the node."""
