@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def _load_structlog_alone() -> None:
     if "structlog" not in sys.modules and "rich" not in sys.modules:
         sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it raises ImportError
         try:
-            import structlog  # noqa: F401
+            import_module("structlog")  # which the node brings, and the client does not
         finally:
             del sys.modules["rich"]
 
