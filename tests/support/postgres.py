@@ -1,6 +1,7 @@
 """A real PostgreSQL server while a block lasts, on a Unix socket only, with a database for each caller.
 
-It runs as a user without privileges, as PostgreSQL requires, and with all of its settings for durability.
+It runs as a user without privileges, as PostgreSQL requires, and with all of its settings for durability. It begins no
+transaction by itself: tests count those of others.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def start_postgres() -> Iterator[Postgres]:
         initdb = ("--auth=trust", f"--username={ADMIN}", "--encoding=UTF8", "--locale=C", "--no-sync")
         run(*prefix, str(programs / "initdb"), *initdb, str(data))
         (data / "pg_hba.conf").write_text(HBA)
-        command = (str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c", "listen_addresses=")
+        settings = ("-c", "listen_addresses=", "-c", "autovacuum=off")
+        command = (str(programs / "postgres"), "-D", str(data), "-k", str(folder), *settings)
         stack.enter_context(running([*prefix, *command], folder / "log", stop=signal.SIGQUIT))
         server = stack.enter_context(closing(Postgres(folder)))
         wait_until_it_answers(server)

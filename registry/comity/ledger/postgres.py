@@ -177,10 +177,10 @@ INSERT INTO writer_heartbeat VALUES (1, {_NOW}) ON CONFLICT (id) DO UPDATE SET a
 _SILENT: Final = f"SELECT ({_NOW} - at) / 1000.0 FROM writer_heartbeat"
 _LOOK_QUERY: Final = """
 SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint, split_part(pg_current_snapshot()::text, ':', 3),
-       (SELECT xmin::text::bigint FROM writer_heartbeat), 'logs'::regclass::oid,
-       (SELECT version_num FROM alembic_version)
+       'logs'::regclass::oid, (SELECT version_num FROM alembic_version)
 """
-"""What the snapshot shows, as `_Shown`; the table of logs; the revision of the tables."""
+"""The transactions that a snapshot shows, as in `_Shown`; the table of logs; the revision of the tables."""
+_NEWEST_SIGN: Final = "SELECT xmin::text::bigint FROM writer_heartbeat"
 
 
 class PostgresDatabase:
@@ -283,6 +283,12 @@ def _has_signs(connection: psycopg.Connection) -> bool:
     return connection.execute("SELECT to_regclass('writer_heartbeat')").fetchone() != (None,)
 
 
+def _newest_sign(connection: psycopg.Connection) -> int | None:
+    """The number of the transaction of the newest sign of life, in 32 bits."""
+    found = connection.execute(_NEWEST_SIGN).fetchone() if _has_signs(connection) else None
+    return None if found is None else int(found[0])
+
+
 class PostgresStandby:
     """The same database for a process that waits to become its writer. It holds no connection between two looks.
     Arguments and errors as for `PostgresDatabase`."""
@@ -321,16 +327,15 @@ def _seen(connection: psycopg.Connection) -> WriterSeen:
 @frozen
 class _Shown:
     """The transactions that a snapshot shows: those with numbers below `following` that are not in `running`. Equal
-    ones show the same rows: PostgreSQL decides by nothing else which changes a transaction sees. `sign` is the number
-    of the newest sign of life, of 32 bits."""
+    ones show the same rows: PostgreSQL decides by nothing else which changes a transaction sees."""
 
     following: int
     running: str
-    sign: int | None
 
-    def only_a_sign_since(self, before: _Shown) -> bool:
-        alone = (self.following, self.running, before.running) == (before.following + 1, "", "")
-        return alone and self.sign == before.following & 0xFFFF_FFFF
+    def adds_only(self, transaction: int | None, before: _Shown) -> bool:
+        """Whether this shows what `before` showed and one transaction, whose number is known in 32 bits."""
+        one_more = _Shown(before.following + 1, before.running)
+        return self == one_more and transaction == before.following & 0xFFFF_FFFF
 
 
 class PostgresReader:
@@ -340,7 +345,7 @@ class PostgresReader:
         self._conninfo = _parse(conninfo, password_file, _READER_DEFAULTS)
         self._server = ""
         """The cluster, timeline and database of the first connection."""
-        self._shown = _Shown(0, "", None)
+        self._shown = _Shown(0, "")
         self._visible = ""
 
     def engine(self) -> Engine:
@@ -353,16 +358,17 @@ class PostgresReader:
         """Look once, by a connection of its own: an old one may lead to a server that is no longer at the address."""
         try:
             with self._connect() as connection:
-                ((*shown, table, revision),) = connection.execute(_LOOK_QUERY).fetchall()
+                ((following, running, table, revision),) = connection.execute(_LOOK_QUERY).fetchall()
+                visible = self._name(_Shown(following, running), _newest_sign(connection))
                 writer = _seen(connection).runs
         except psycopg.Error as error:
             raise _failed("PostgreSQL does not serve a ledger", str(error)) from error
-        return Look(self._name(_Shown(*shown)), f"{self._server}:{table}", revision, writer)
+        return Look(visible, f"{self._server}:{table}", revision, writer)
 
-    def _name(self, shown: _Shown) -> str:
+    def _name(self, shown: _Shown, sign: int | None) -> str:
         """The name of what is shown: the one before, if only a sign of life came since. Else the front end would
         forget every few seconds what it keeps of a ledger that did not change."""
-        if not shown.only_a_sign_since(self._shown):
+        if not shown.adds_only(sign, self._shown):
             self._visible = f"{shown.following}:{shown.running}"
         self._shown = shown
         return self._visible

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from comity.ledger.database import require_revision
 from comity.ledger.ledger import Ledger, LedgerFollower
-from comity.ledger.postgres import PostgresDatabase, PostgresReader
+from comity.ledger.postgres import _BEAT, PostgresDatabase, PostgresReader
 from comity.ledger.revisions import NEWEST
 from comity.trust.errors import ComityError, Refused, Unavailable
 from sqlalchemy import text
@@ -21,8 +21,6 @@ from support.postgres import READER, SHARED, Postgres
 pytestmark = pytest.mark.postgres
 
 LOG = LogKeys.generate("own.example/log")
-SIGN = "INSERT INTO writer_heartbeat VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET at = writer_heartbeat.at + 1"
-"""As the writer gives its signs of life."""
 
 
 @dataclass(frozen=True)
@@ -92,24 +90,26 @@ def test_a_sign_of_life_of_the_writer_is_no_change(postgres: Postgres, name: str
     """Else a front end forgot all that it keeps every five seconds."""
     reading.follower.look()
     for _ in range(3):
-        postgres.admin(SIGN, name)
+        postgres.admin(_BEAT, name)
         assert not reading.follower.look()
-    postgres.admin(SIGN, name)
+    postgres.admin(_BEAT, name)
     postgres.admin("UPDATE logs SET origin = origin", name)
     assert reading.follower.look()
     postgres.admin("UPDATE logs SET origin = origin", name)
-    postgres.admin(SIGN, name)
+    postgres.admin(_BEAT, name)
     assert reading.follower.look()
     assert not reading.follower.look()
 
 
 def test_what_commits_beside_a_sign_of_life_is_a_change(postgres: Postgres, name: str, reading: Reading) -> None:
-    reading.follower.look()
     with psycopg.connect(postgres.url(name)) as beside:
         beside.execute("UPDATE logs SET origin = origin")
-        postgres.admin(SIGN, name)
+        postgres.admin(_BEAT, name)
         reading.follower.look()
+        postgres.admin(_BEAT, name)
+        assert not reading.follower.look()
         beside.commit()
+        postgres.admin(_BEAT, name)
         assert reading.follower.look()
 
 
@@ -203,6 +203,19 @@ def test_a_reader_ends_when_its_tables_are_migrated(postgres: Postgres, name: st
     try:
         assert refusal_of(reading.follower.look, Refused).code == "LEDGER-NEWER"
     finally:
+        postgres.admin(f"UPDATE alembic_version SET version_num = '{NEWEST}'", name)
+
+
+def test_a_reader_ends_when_its_tables_are_of_a_version_without_signs_of_life(
+    postgres: Postgres, name: str, reading: Reading
+) -> None:
+    reading.follower.look()
+    postgres.admin("UPDATE alembic_version SET version_num = '0022'", name)
+    postgres.admin("ALTER TABLE writer_heartbeat RENAME TO later", name)
+    try:
+        assert refusal_of(reading.follower.look, Refused).code == "LEDGER-OLDER"
+    finally:
+        postgres.admin("ALTER TABLE later RENAME TO writer_heartbeat", name)
         postgres.admin(f"UPDATE alembic_version SET version_num = '{NEWEST}'", name)
 
 
