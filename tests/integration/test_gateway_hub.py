@@ -20,6 +20,8 @@ import pytest_asyncio
 import structlog
 from comity.content.gateway_tokens import TokenFile
 from comity.gateway.hub import catalogue as catalogue_module
+from comity.ledger import copy_tables
+from comity.ledger.copy_tables import VerifiedTimes
 from comity.node.telemetry import configure_logging
 from comity.rules.git_ids import blob_id, commit_id, tree_ids
 from comity.rules.signing import sign_content
@@ -98,20 +100,23 @@ async def test_javascript_clients_find_files_revisions_and_counts(node: GatewayN
         assert commits.headers["X-Total-Count"] == str(len(commits.json())) == "1"
 
 
-async def test_the_hubs_own_client_reads_dates_and_facts_of_a_model(own: GatewayNode, tmp_path: Path) -> None:
+async def test_the_hubs_own_client_reads_dates_and_facts_of_a_model(
+    own: GatewayNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = small(tmp_path / "model")
     (folder / "README.md").write_text("---\nbase_model: org/base\npipeline_tag: fill-mask\nlicense: apache-2.0\n---\n")
     (folder / "model.safetensors").write_bytes(as_tensor(bytes(1_000)))
     (folder / "config.json").write_text('{"architectures": ["BertModel"], "model_type": "bert", "eps": 1e-12}')
-    begun = datetime.now(UTC).replace(microsecond=0)
+    moment = datetime(2026, 11, 30, 12, tzinfo=UTC)  # the present time, which is the date of what no mark covers yet
+    monkeypatch.setattr(copy_tables, "VerifiedTimes", lambda marks, now: VerifiedTimes(marks, int(moment.timestamp())))
     await own.publish(folder, "tests/model@v1")
     async with client(own) as http:
         document = (await http.get(PATH, params={"expand": ["config", "safetensors", "gguf"]})).json()
         (listed,) = (await http.get("/api/models")).json()
     info: Any = ModelInfo(**document)  # type: ignore[no-untyped-call]
     assert info.last_modified is not None and info.last_modified == info.created_at
-    listed_date = datetime.fromisoformat(listed["lastModified"])
-    assert begun <= info.last_modified <= listed_date <= datetime.now(UTC)  # by the clock: no mark covers it yet
+    assert info.last_modified == moment
+    assert listed["lastModified"] == document["lastModified"]
     assert info.config == {"architectures": ["BertModel"], "model_type": "bert"}
     assert info.safetensors is not None and info.safetensors.total == sum(info.safetensors.parameters.values()) > 0
     assert info.card_data is not None and info.card_data.base_model == "org/base"

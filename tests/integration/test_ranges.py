@@ -154,24 +154,33 @@ def copied(logged: list[dict[str, object]]) -> list[dict[str, Any]]:
     return [line for line in logged if line["event"] == "fetched" and line["path"] == "weights.bin"]
 
 
+def came_over_https(copy: dict[str, Any]) -> bool:
+    return any(name.endswith("over https") for name in copy["sources"])
+
+
 @pytest.mark.slow
 async def test_a_peer_copies_over_https(tmp_path: Path, logged: list[dict[str, object]]) -> None:
     """A busy machine may bring a whole file the other way before it has asked where the ranges are: then the next."""
+
+    async def copies(count: int) -> None:
+        await until(lambda: len(copied(logged)) == count, what=f"copy {count}")
+
     async with scene(tmp_path, serve_gateway) as made:
         first, second = made.founded.homes
-        async with serving(second), first.client() as publisher:
-            seen = list[dict[str, Any]]()
-            for seed in range(2, 10):
-                await until(lambda: len(copied(logged)) > len(seen), what="the line about the copy")
-                seen.append(copied(logged)[-1])
-                if any(name.endswith("over https") for name in seen[-1]["sources"]):
+        async with serving(second), second.client() as client, first.client() as publisher:
+            await copies(1)
+            (stat,) = await client.stat([BLOB])
+            assert stat.have
+            for count in range(2, 10):
+                if came_over_https(copied(logged)[-1]):
                     break
-                folder = model(tmp_path / f"model {seed}", weights=BYTES, seed=seed)
-                await send(publisher, release(Publisher.generate(), folder, f"tests/model-{seed}@v1"))
+                folder = model(tmp_path / f"model {count}", weights=BYTES, seed=count)
+                await send(publisher, release(Publisher.generate(), folder, f"tests/model-{count}@v1"))
+                await copies(count)
     assert served(logged) > 0
     over_https = [line for line in logged if line["event"] == "blob served"]
     assert {line["peer"] for line in over_https} == {made.founded.homes[1].name}
-    assert any(name.endswith("over https") for name in seen[-1]["sources"])
+    assert came_over_https(copied(logged)[-1])
 
 
 def lies(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
