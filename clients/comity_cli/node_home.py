@@ -42,7 +42,7 @@ class SeatOptions:
 def node_installed() -> Iterator[None]:
     """The block imports parts of the node. Raises Unavailable if they are not installed."""
     try:
-        _load_structlog_alone()
+        _load_structlog_without_rich()
         yield
     except ImportError as error:
         raise Unavailable(
@@ -50,9 +50,9 @@ def node_installed() -> Iterator[None]:
         ) from error
 
 
-def _load_structlog_alone() -> None:
-    """Import structlog as where rich is not installed. It imports rich to colour traces, which no node prints: 80
-    modules, a tenth of the start of a node, and 4 MB. Raises ImportError."""
+def _load_structlog_without_rich() -> None:
+    """Import structlog as it is where rich is not installed. Else it imports rich for coloured traces, which no node
+    prints: 80 modules, a tenth of the CPU of a start, and 4 MB. Raises ImportError."""
     if "structlog" not in sys.modules and "rich" not in sys.modules:
         sys.modules["rich"] = None  # type: ignore[assignment]  # an import of it raises ImportError
         try:
