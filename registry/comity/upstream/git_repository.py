@@ -56,6 +56,8 @@ MAX_BLOB: Final = 32 * 1024 * 1024
 MAX_ANSWER: Final = MAX_PACKED + 4 * 1024 * 1024
 """Bytes of all answers to one question: a pack, and what surrounds it."""
 MAX_BATCH: Final = 1024 * 1024
+SHOWN: Final = 60
+"""Characters of an unusable answer that are shown."""
 PROTOCOL: Final = {"Git-Protocol": "version=2"}
 LFS_TYPE: Final = "application/vnd.git-lfs+json"
 _REF: Final = re.compile(r"([0-9a-f]{40}) ([!-~]{1,300})((?: [!-~]{1,300})*)\Z")
@@ -202,7 +204,8 @@ class _GitServer:
             raise not_found(self._what, f"{self._origin} has no such repository")
         lines = [line for line in _lines(answer.content) if not line.startswith("# service=")]
         if not lines or lines[0] != "version 2":
-            raise unusable("it is no git server that speaks version 2 of the protocol")
+            first = repr(lines[0][:SHOWN]) if lines else "nothing"
+            raise unusable(f"it is no git server that speaks version 2 of the protocol: it begins with {first}")
         features = {name: value for name, _, value in (line.partition("=") for line in lines[1:])}
         if features.get("object-format", "sha1") != "sha1":
             raise unusable("the repository has ids of another form than SHA-1")

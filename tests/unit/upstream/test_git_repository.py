@@ -233,6 +233,16 @@ def test_malformed_branches_are_refused(body: bytes) -> None:
         parse_refs(body)
 
 
+def test_a_server_that_speaks_another_version_is_refused_with_what_it_says(
+    site: GitSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = site.commit("tiny", FILES)
+    monkeypatch.setattr(git_repository, "PROTOCOL", {})
+    with pytest.raises(Malformed, match=f"version 2 of the protocol: it begins with '{commit} ") as caught:
+        mirrored(order_of(site), tmp_path / "work")
+    assert len(caught.value.why) < 200
+
+
 def test_an_error_of_the_server_is_shown() -> None:
     with pytest.raises(Malformed, match="disk is full"):
         parse_pack_answer(b"000dpackfile\n0011\x03disk is full")
