@@ -1,11 +1,12 @@
 """A user far away from all nodes: seconds, bytes, calls and CPU of `show` and `pull`, beside `hf download`.
 
     python bench/far.py [--nodes 2,4,8,12] [--round-trips 0,100,250] [--rounds 3] [--only ROW]…
+                        [--loss 0.001] [--congestion cubic]
 
 Root is needed. The nodes are in one network namespace and the user in another, with a link between them that delays
-each packet (`link.py`; no loss and no limit of its rate). Packets have at most 9,000 bytes and the first window of TCP
-two of them, which is what ten of 1,500 are, so that the link costs this machine less. Members have hybrid keys, the
-settings are those of `comity init`, and the first four nodes copy everything.
+each packet (`link.py`), and has no limit of its rate. Without `--loss`, packets have at most 9,000 bytes and the first
+window of TCP two of them, which is what ten of 1,500 are, so that the link costs this machine less. Members have hybrid
+keys, the settings are those of `comity init`, and the first four nodes copy everything.
 
     show           `comity show NAME` by somebody who has pinned the federation, and asks for the first time
     show, again    the same with the home of an earlier `show`
@@ -142,10 +143,11 @@ def start(link: Link, home: Path) -> FarNode:
 
 
 @contextlib.contextmanager
-def far_lab(folder: Path, count: int) -> Iterator[FarLab]:
+def far_lab(folder: Path, count: int, loss: float, congestion: Sequence[str]) -> Iterator[FarLab]:
     """A lab of `count` nodes below `folder`, with two models that `COPIES` nodes have and enough nodes cosigned."""
     homes = found_far(folder, count)
-    with linked(0.0, 0.0, "initcwnd", "2", mtu=9_000) as link:
+    settings, mtu = ((), 1_500) if loss else (("initcwnd", "2"), 9_000)
+    with linked(0.0, loss, *settings, *congestion, mtu=mtu) as link:
         nodes = [start(link, home) for home in homes]
         try:
             lab = FarLab(link, nodes, folder)
@@ -344,16 +346,21 @@ def main() -> None:
     options.add_argument("--round-trips", default="0,100,250", help="milliseconds")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--only", action="append", default=[], help="a row, several times; writes no result file")
+    options.add_argument("--loss", type=float, default=0.0, help="chance of each packet, of 1,500 bytes then")
+    options.add_argument("--congestion", help="congestion control of TCP, at both ends; default: that of this machine")
     options.add_argument("--result", default="far", help="the name of the result file; empty: none")
     chosen = options.parse_args()
+    congestion = ["congctl", chosen.congestion] if chosen.congestion else []
     lines, load = list[dict[str, object]](), os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="comity-far-") as scratch:
         keep_bytecode(Path(scratch) / "bytecode")
         for count in map(int, chosen.nodes.split(",")):
-            with far_lab(Path(tempfile.mkdtemp(dir=scratch)), count) as lab:
+            with far_lab(Path(tempfile.mkdtemp(dir=scratch)), count, chosen.loss, congestion) as lab:
                 lines += measure(lab, [*map(int, chosen.round_trips.split(","))], chosen.rounds, chosen.only)
     if chosen.result and not chosen.only:
         link = "two network namespaces, TUN devices, packets of 9,000 bytes, first window of two of them"
+        if chosen.loss:
+            link = f"two network namespaces, TUN devices, packets of 1,500 bytes, {chosen.loss:g} of them lost"
         write(
             chosen.result,
             rounds=chosen.rounds,

@@ -1,6 +1,7 @@
 """One file from links of different rates, far away, beside plain streams over the same links.
 
     python bench/uneven.py [--rounds 5] [--mb 40 150] [--rates 40 20 10] [--rtt 150] [--loss 0.01]
+                           [--congestion cubic] [--mtu 9000]
 
     plain streams    four curls a link, at all links at once; seconds are those of the file at the sum of their rates
     fetch_file       HTTPS ranges from the same servers, pieces and whole file verified
@@ -69,7 +70,9 @@ def main() -> None:
     options.add_argument("--rates", type=float, nargs="+", default=[40.0, 20.0, 10.0], help="Mbit/s")
     options.add_argument("--rtt", type=float, default=150.0, help="milliseconds")
     options.add_argument("--loss", type=float, default=0.01, help="of packets, each way")
-    options.add_argument("--keep", action="store_true", help="write the result file")
+    options.add_argument("--mtu", type=int, default=9000, help="bytes of a packet; large ones cost this machine less")
+    options.add_argument("--congestion", help="congestion control of TCP at all ends; default: that of this machine")
+    options.add_argument("--keep", default="", help="the name of the result file; none by default")
     options.add_argument("--receive", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if chosen.receive:
@@ -89,7 +92,7 @@ def serve(chosen: argparse.Namespace) -> None:
             (root / f"{size}.bin").write_bytes(random.Random(size).randbytes(size * 1_000_000))
         keys(root)
         rates = [*chosen.rates, LIAR_MBIT, RECEIVER_MBIT]
-        with links(rates, chosen.rtt / 2, chosen.loss), contextlib.ExitStack() as servers:
+        with links(rates, chosen), contextlib.ExitStack() as servers:
             for number in range(1, len(rates)):
                 servers.enter_context(server(root, number, lies=number == len(chosen.rates) + 1))
             time.sleep(SETTLE)
@@ -98,14 +101,19 @@ def serve(chosen: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def links(rates: Sequence[float], one_way: float, loss: float) -> Iterator[None]:
+def links(rates: Sequence[float], chosen: argparse.Namespace) -> Iterator[None]:
     subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
     for number in range(1, len(rates) + 1):
         subprocess.run(["ip", "netns", "add", f"m{number}"], check=True)
-    given = [str(len(rates)), ",".join(map(str, rates)), str(one_way), str(loss)]
-    relay = subprocess.Popen([sys.executable, str(RELAY), *given], stdout=subprocess.PIPE, text=True)
+    given = [str(len(rates)), ",".join(map(str, rates)), str(chosen.rtt / 2), str(chosen.loss)]
+    environ = {**os.environ, "MTU": str(chosen.mtu)}
+    relay = subprocess.Popen([sys.executable, str(RELAY), *given], stdout=subprocess.PIPE, text=True, env=environ)
     try:
         assert relay.stdout is not None and relay.stdout.readline().strip() == "up"
+        for number in range(1, len(rates) + 1 if chosen.congestion else 1):
+            route = ["ip", "route", "replace", "10.77.0.0/24", "dev", "tun0", "src", address(number)]
+            inside = ["ip", "netns", "exec", f"m{number}", *route, "congctl", chosen.congestion]
+            subprocess.run(inside, check=True)
         yield
     finally:
         relay.terminate()
@@ -167,7 +175,8 @@ def receive(root: Path, chosen: argparse.Namespace) -> None:
         print(name, json.dumps(figures))
     if chosen.keep:
         link = {"mbit": chosen.rates, "liar_mbit": LIAR_MBIT, "rtt_ms": chosen.rtt, "loss": chosen.loss}
-        write("uneven", rounds=chosen.rounds, load_before=load, links=link, peers=table)
+        link |= {"congestion": chosen.congestion, "mtu": chosen.mtu}
+        write(chosen.keep, rounds=chosen.rounds, load_before=load, links=link, peers=table)
 
 
 def wanted(data: bytes) -> WantedFile:
