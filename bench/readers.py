@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from comity.federation_file import Federation
-from comity.transfer.range_source import RangeClient
+from comity.transfer.range_client import RangeClient
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError
 from comity.wire.addresses import Address, RangeUrl

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from comity.transfer.range_source import RangeClient
+from comity.transfer.range_client import RangeClient
 from comity.wire.calls import Calls
 from comity_cli.main import main
 

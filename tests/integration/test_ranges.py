@@ -245,6 +245,13 @@ def identity() -> TlsIdentity:
     return TlsIdentity(make_certificate(key), key)
 
 
+@pytest.fixture(params=["near", "far"])
+def distance(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a host that is far a range comes over several connections."""
+    if request.param == "far":
+        monkeypatch.setattr(ranges, "FAR", 0.0)
+
+
 def right(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
     wrapped.sendall(answer(offset, WEIGHTS[offset : offset + length]))
 
@@ -264,6 +271,7 @@ async def fetch(folder: Path, *second: RangeSource) -> FetchResult:
     return fetched
 
 
+@pytest.mark.usefixtures("distance")
 @pytest.mark.parametrize(
     "behaviour",
     [lies, says_nothing, drips, breaks_off, sends_another_range, sends_more, redirects, forbids, babbles, mumbles],
@@ -279,6 +287,7 @@ async def test_whatever_is_wrong_with_the_ranges_the_file_is_right(
     assert ("memory node" in named(fetched.dropped)) == (behaviour in dropping)
 
 
+@pytest.mark.usefixtures("distance")
 async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> None:
     with host(identity, right) as there:
         fetched = await fetch(tmp_path, source_at([there.url], identity))
@@ -286,6 +295,7 @@ async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> N
     assert not named(fetched.faults)
 
 
+@pytest.mark.usefixtures("distance")
 async def test_another_certificate_is_sent_nothing(tmp_path: Path, identity: TlsIdentity) -> None:
     key = PrivateKey.generate("ecdsa-p256")
     with host(TlsIdentity(make_certificate(key), key), right) as stranger:
@@ -301,6 +311,7 @@ async def test_a_place_that_is_none_is_no_source(identity: TlsIdentity, url: str
     source.close()
 
 
+@pytest.mark.usefixtures("distance")
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:1/plain", "https://127.0.0.1:1/closed", "https://127.0.0.1:{}/silent"]
 )
@@ -519,6 +530,7 @@ def chained() -> WantedFile:
     return WantedFile(BLOB, BYTES, chained_records(BYTES, hashed.states, BLOB), chained=True)
 
 
+@pytest.mark.usefixtures("distance")
 async def test_ranges_alone_bring_a_file_by_plain_and_by_chained_records(tmp_path: Path, identity: TlsIdentity) -> None:
     for want in (None, chained()):
         fetched = await over_https(tmp_path, identity, right, want)
@@ -527,6 +539,7 @@ async def test_ranges_alone_bring_a_file_by_plain_and_by_chained_records(tmp_pat
         (tmp_path / "got").unlink()
 
 
+@pytest.mark.usefixtures("distance")
 async def test_a_disk_that_fills_up_while_a_thread_writes_is_this_machines_fault(
     tmp_path: Path, identity: TlsIdentity
 ) -> None:
@@ -554,6 +567,7 @@ async def test_a_range_that_ends_early_is_asked_for_again(tmp_path: Path, identi
     assert "the connection" in str(named(fetched.faults)["memory node"])
 
 
+@pytest.mark.usefixtures("distance")
 async def test_a_cancelled_transfer_leaves_no_thread_that_still_writes(tmp_path: Path, identity: TlsIdentity) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.3):
@@ -561,6 +575,7 @@ async def test_a_cancelled_transfer_leaves_no_thread_that_still_writes(tmp_path:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("range")]
 
 
+@pytest.mark.usefixtures("distance")
 async def test_a_lying_range_host_is_refused_by_plain_and_ends_a_chain(tmp_path: Path, identity: TlsIdentity) -> None:
     for want, code in ((None, {"BAD-PIECES", "PIECE-INDEX"}), (chained(), {"PIECE-INDEX"})):
         with pytest.raises(Untrusted) as refused:

@@ -4,6 +4,8 @@
     scheduler     which source fetches which pieces next: a state machine without I/O or clock; limits, source health
     sources       the protocol of a remote source, streams with bounds, and pieces on this machine
     range_source  a node's blobs by HTTPS ranges, beside its gRPC streams
+    range_client  one connection for ranges
+    range_answer, parallel_range   one open range, over one connection or, from a host that is far, over several
     receiver      the partial file, the proof of the whole file, and what becomes of each piece
     fetch         `fetch_file`, which drives the sources
 

@@ -10,11 +10,14 @@ MIB: Final = 1 << 20
 FASTER: Final = 1.5
 """How many times as fast a costlier way must be. Between rounds of one pull by one way, on a machine that others use,
 rates differ by as much (bench/pull.py)."""
+FAR: Final = 0.04
+"""Seconds of a round trip from which a host is far. Over shorter ways one connection is enough even with losses."""
 
 
 @frozen
 class TransferLimits:
-    """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB.
+    """The limits and timeouts of one transfer. Memory is at most `buffers` pieces of 4 MiB, and `parallel_range.AHEAD`
+    bytes for each request over several connections.
 
     Attributes:
         read_timeout: seconds without a byte after which a request fails.

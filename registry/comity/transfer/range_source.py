@@ -3,32 +3,31 @@
 The node gives the location over gRPC, in URLs that expire soon. They are hints: pieces are hashed as from any source.
 A node shows its pinned certificate. Reading runs in threads of the source, so that a slow node does not delay hashing.
 
-Loaded where files are fetched only: `http.client` and what it imports take a tenth of the start of a command.
+Loaded where files are fetched only, as `range_client`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import http.client
-import io
-import socket
-import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
+from comity.transfer.limits import FAR
+from comity.transfer.parallel_range import CONNECTIONS, ConnectionRate, ParallelAnswer
+from comity.transfer.range_answer import RangeAnswer, end_of
+from comity.transfer.range_client import Permission, RangeClient
 from comity.transfer.sources import BlockingStream, SourceKey
-from comity.trust.encoding import Digest, sha256, short
+from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
 from comity.trust.frozen import frozen
 from comity.wire.addresses import Address, RangeUrl
 from comity.wire.blob import BlobLocation
 from comity.wire.tls import CertificatePin
 
-T = TypeVar("T")
 MIN_RANGE_SIZE: Final = 16 * 1024 * 1024
 """Smallest file, in bytes, for which an HTTPS source is used: locating and connecting take round trips."""
 CHUNK: Final = 1024 * 1024
@@ -36,20 +35,14 @@ READ_TIMEOUT: Final = 3.0
 """Seconds without a byte before a range request fails."""
 LOCATE_TIMEOUT: Final = 1.0
 """Seconds to wait for a node's blob location; the transfer continues without it after that."""
-THREADS: Final = 4
+THREADS: Final = 12
+"""At most: each connection has one while it brings bytes, and each open answer."""
+SEVERAL: Final = 1024 * 1024
+"""Shortest range, in bytes, that comes over several connections where the source is far."""
 _KINDS: Final = ("https-range", "s3-presigned")
 Locate: TypeAlias = Callable[[Digest], Awaitable[Sequence[BlobLocation]]]
 """Asks the node for the locations of a blob. Raises ComityError."""
-
-
-class Permission(Protocol):
-    """Decides about connections to the addresses that a node names. Thread-safe."""
-
-    def connecting(self, address: Address) -> Address:
-        """Where to connect for an address, before each connection. Blocking. Raises Refused, Unavailable."""
-
-    def served(self) -> None:
-        """The address of the newest connection serves the file."""
+_Answer: TypeAlias = RangeAnswer | ParallelAnswer
 
 
 @frozen
@@ -83,6 +76,9 @@ class RangeSource:
         self._idle: list[RangeClient] = []
         self._spared = permission is not None
         self._closed = False
+        self._lock = threading.Lock()
+        self._parallel: list[ParallelAnswer] = []
+        self._rate = ConnectionRate()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="range")
 
     async def find(self, digest: Digest) -> bool:
@@ -120,17 +116,14 @@ class RangeSource:
         try:
             yield stream
         finally:
-            if stream.whole:
-                stream.client.done()
-                self._idle.append(stream.client)
-            else:
-                stream.abandon()
+            self._end(stream)
 
     def close(self) -> None:
-        self._closed = True
-        for client in self._idle:
+        with self._lock:
+            self._closed, idle = True, self._idle
+            self._idle = []
+        for client in idle:
             client.close()
-        self._idle.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _look_up(self, digest: Digest) -> None:
@@ -151,7 +144,7 @@ class RangeSource:
             return None
         return _Location(url, self._pin if location.kind == "https-range" else None)
 
-    async def _begin(self, digest: Digest, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
+    async def _begin(self, digest: Digest, offset: int, length: int, read_timeout: float) -> _Answer:
         """Begin at the first place, at another one where that does not answer: some reach a bucket, and others only
         the node."""
         while True:
@@ -165,15 +158,47 @@ class RangeSource:
                 if self._locations[digest] is places:
                     self._locations[digest] = places[1:]
 
-    async def _begin_at(self, place: _Location, offset: int, length: int, read_timeout: float) -> _RangeAnswer:
-        stream = _RangeAnswer(self._client(place), self._threads, length)
+    async def _begin_at(self, place: _Location, offset: int, length: int, read_timeout: float) -> _Answer:
+        one = RangeAnswer(self._client(place), self._threads, length, self._give)
+        answer: _Answer = one
         try:
-            await stream.ask(place.url, offset, read_timeout)
+            if length >= SEVERAL and not one.client.connected:
+                await one.connect(read_timeout)
+            if length >= SEVERAL and one.client.round_trip >= FAR:
+                answer = self._over_several(place, one.client, length)
+            await answer.ask(place.url, offset, read_timeout)
         except BaseException:
-            stream.abandon()
+            self._end(answer)
             raise
-        self._connect_spare(place, read_timeout)
-        return stream
+        if answer is one:
+            self._connect_spare(place, read_timeout)
+        return answer
+
+    def _end(self, answer: _Answer) -> None:
+        if isinstance(answer, ParallelAnswer):
+            self._parallel.remove(answer)
+        answer.end()
+
+    def _over_several(self, place: _Location, first: RangeClient, length: int) -> ParallelAnswer:
+        """While another answer has the connections, this one begins with the idle ones, and gets those that the other
+        needs no more."""
+        clients = [first]
+        while len(clients) < CONNECTIONS and (self._idle or not self._parallel):
+            clients.append(self._client(place))
+        answer = ParallelAnswer(clients, self._threads, length, self._rate, self._give)
+        self._parallel.append(answer)
+        return answer
+
+    def _give(self, client: RangeClient) -> None:
+        """Use a connection again. Called by any thread."""
+        for answer in tuple(self._parallel):
+            if answer.add(client):
+                return
+        with self._lock:
+            if not self._closed:
+                self._idle.append(client)
+                return
+        client.close()
 
     def _connect_spare(self, place: _Location, read_timeout: float) -> None:
         """Connect once more, once, for the request that begins while this one ends: a handshake takes several round
@@ -186,16 +211,17 @@ class RangeSource:
             if self._closed or ended.cancelled() or job.cancelled() or job.exception():
                 client.close()
             else:
-                self._idle.append(client)
+                self._give(client)
 
         job = self._threads.submit(client.connect, read_timeout)
-        _end_of(job).add_done_callback(connected)
+        end_of(job).add_done_callback(connected)
 
     def _client(self, place: _Location) -> RangeClient:
-        for client in self._idle:
-            if (client.address, client.pin) == (place.url.address, place.pin):
-                self._idle.remove(client)
-                return client
+        with self._lock:
+            for client in self._idle:
+                if (client.address, client.pin) == (place.url.address, place.pin):
+                    self._idle.remove(client)
+                    return client
         return RangeClient(place.url.address, place.pin, self._permission)
 
 
@@ -204,265 +230,3 @@ async def sources_with_blob(sources: Iterable[RangeSource], digest: Digest, size
     asked = tuple(sources) if size >= MIN_RANGE_SIZE else ()
     found = await asyncio.gather(*(source.find(digest) for source in asked))
     return [source for source, there in zip(asked, found, strict=True) if there]
-
-
-class _RangeAnswer:
-    """One open range request: a `BlockingStream`."""
-
-    def __init__(self, client: RangeClient, threads: ThreadPoolExecutor, length: int) -> None:
-        self.client = client
-        self._threads = threads
-        self._left = length
-        self._work: Future[Any] = Future()
-        self._work.set_result(None)
-
-    @property
-    def whole(self) -> bool:
-        """Whether the whole range was read, so that the connection can be reused."""
-        return not self._left
-
-    async def ask(self, url: RangeUrl, offset: int, read_timeout: float) -> None:
-        """Send the request; returns when the answer begins. If cancelled, does not wait for a slow connection."""
-        self._work = self._threads.submit(self.client.ask, url, offset, self._left, read_timeout)
-        await asyncio.wrap_future(self._work)
-
-    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
-        if len(view) > self._left:
-            raise Unavailable("wrong length", why="the answer is too short", code="WRONG-LENGTH")
-        self.client.fill(view, arrived)
-        self._left -= len(view)
-
-    async def run(self, work: Callable[[], T]) -> T:
-        self._work = job = self._threads.submit(work)
-        ended = _end_of(job)
-        try:
-            await ended
-        except asyncio.CancelledError:
-            self.client.abort()
-            if not job.cancel():  # its thread gets an error soon
-                await _end_of(job)
-            raise
-        return job.result()
-
-    def abandon(self) -> None:
-        """Abort the request; the connection is closed when its thread has ended."""
-        self.client.abort()
-        self._work.cancel()
-        self._work.add_done_callback(lambda _: self.client.close())
-
-
-def _end_of(job: Future[Any]) -> asyncio.Future[None]:
-    """A future that is done when `job` has ended, however. Fewer turns of the event loop than `wrap_future`."""
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def set_ended() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def wake(_: Future[Any]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(set_ended)
-
-    job.add_done_callback(wake)
-    return ended
-
-
-_EXPIRED: Final = frozenset({401, 403, 410})
-_TOLD: Final = 64 * 1024
-"""Bytes after which `RangeClient.fill` tells what arrived: the scheduler counts no less."""
-
-
-class RangeClient:
-    """One connection, for one request at a time. Connects at the first request, and reconnects after a loss. Blocking.
-
-    Args:
-        pin: the certificate that the server must show; None for a service with a certificate of an authority that this
-            machine trusts.
-        permission: by default the address may be connected to.
-    """
-
-    def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None = None) -> None:
-        self.address = address
-        self.pin = pin
-        self._connection = _PinnedConnection(address, pin, permission)
-        self._response: http.client.HTTPResponse | None = None
-        self._buffered = False
-
-    def connect(self, timeout: float) -> None:
-        """Connect ahead of the first request. Raises as `ask` does."""
-        self._connection.set_timeout(timeout)
-        with self._connection_errors():
-            self._connection.connect()
-
-    def ask(self, url: RangeUrl, offset: int, length: int, timeout: float) -> None:
-        """Request one range; returns when the answer begins. `fill` reads its bytes: exactly `length` of them.
-
-        Args:
-            timeout: seconds without data after which the request fails, now and in `fill`.
-
-        Raises Unavailable (CONNECTION, HTTP), Refused (PIN-MISMATCH, URL-EXPIRED), NotFound, and Malformed (RANGE) if
-        the answer is not that range.
-        """
-        self._connection.set_timeout(timeout)
-        if not self._reuse_connection(url, offset, length):
-            with self._connection_errors():
-                self._request(url, offset, length)
-
-    def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
-        """Receive the next bytes of the answer into `view` without a copy, until it is full; `arrived` gets the number
-        of each part, of a little more than 64 KiB at most. Raises Unavailable (CONNECTION), also if the answer ends."""
-        response, socket_of = self._response, self._connection.sock
-        assert response is not None and response.fp is not None and socket_of is not None, "call ask before fill"
-        receive, size, filled, told = socket_of.recv_into, len(view), 0, 0
-        try:
-            with self._connection_errors():
-                while filled < size:
-                    rest = view[filled:]
-                    if self._buffered:  # the head was read through a buffer, which may hold the first bytes
-                        self._buffered = len(rest) < io.DEFAULT_BUFFER_SIZE
-                        count = response.fp.readinto1(rest)
-                    else:
-                        count = receive(rest)  # 16 KiB at most: one record of TLS
-                    if not count:
-                        raise http.client.IncompleteRead(b"")
-                    filled += count
-                    if filled - told >= _TOLD:
-                        arrived(filled - told)
-                        told = filled
-        finally:
-            if filled > told:
-                arrived(filled - told)
-
-    def done(self) -> None:
-        """The whole answer was read: the connection may be used again."""
-        if self._response is not None:
-            self._response.close()
-            self._response = None
-
-    def abort(self) -> None:
-        """Abort the request of another thread, which gets an error. After this only `close` may be called."""
-        self._connection.abort()
-
-    def close(self) -> None:
-        """Close the connection. Must not be called while another thread uses it."""
-        self._connection.close()
-
-    def _reuse_connection(self, url: RangeUrl, offset: int, length: int) -> bool:
-        """Send the request on the existing connection. Returns False if it is closed: both sides close idle ones."""
-        if self._connection.sock is None:
-            return False
-        try:
-            self._request(url, offset, length)
-        except (http.client.HTTPException, OSError):
-            self.close()
-            return False
-        return True
-
-    @contextlib.contextmanager
-    def _connection_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (http.client.HTTPException, OSError) as error:
-            self.close()
-            raise _connection_failed(self.address, error) from error
-
-    def _request(self, url: RangeUrl, offset: int, length: int) -> None:
-        wanted = {"Range": f"bytes={offset}-{offset + length - 1}", "Accept-Encoding": "identity"}
-        self._connection.request("GET", url.target, headers=wanted)
-        response = self._connection.getresponse()
-        try:
-            _check(response, offset, length, self.address)
-        except ComityError:
-            response.close()
-            self.close()
-            raise
-        self._connection.settle()
-        self._response, self._buffered = response, True
-
-
-class _PinnedConnection(http.client.HTTPSConnection):
-    """Checks the certificate before it sends the first request."""
-
-    def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None) -> None:
-        context = ssl.create_default_context() if pin is None else _http_context()
-        super().__init__(address.host, address.port, context=context)
-        self._address = address
-        self._pin = pin
-        self._permission = permission
-        self._unsettled = False
-        self._aborted = False
-        self._create_connection = self._permitted
-
-    def set_timeout(self, timeout: float) -> None:
-        """Seconds without data after which an operation fails."""
-        self.timeout = timeout
-        if self.sock is not None:
-            self.sock.settimeout(timeout)
-
-    def connect(self) -> None:
-        super().connect()
-        assert isinstance(self.sock, ssl.SSLSocket)
-        if self._aborted:
-            self.close()
-            raise ConnectionAbortedError("aborted")
-        shown = self.sock.getpeercert(binary_form=True) or b""
-        if self._pin is not None and shown != self._pin.certificate:
-            self.close()
-            why = f"it shows certificate {short(sha256(shown))}, the pin is {short(sha256(self._pin.certificate))}"
-            raise Refused(f"{self._address} is not the node that was pinned", why=why, code="PIN-MISMATCH")
-        if self._pin is not None:
-            self.settle()
-
-    def settle(self) -> None:
-        """The server is the one that the node named: the connection is not one to a stranger."""
-        if self._unsettled and self._permission is not None:
-            self._permission.served()
-        self._unsettled = False
-
-    def _permitted(self, _: object, *given: Any) -> socket.socket:
-        target = self._address
-        if self._permission is not None:
-            target = self._permission.connecting(self._address)
-            self._unsettled = True
-        return socket.create_connection((target.host, target.port), *given)
-
-    def abort(self) -> None:
-        self._aborted = True
-        if self.sock is not None:
-            # Not `SSLSocket.shutdown`, which also frees objects that the other thread uses.
-            with contextlib.suppress(OSError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-
-def _http_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _check(response: http.client.HTTPResponse, offset: int, length: int, address: Address) -> None:
-    status = response.status
-    if status in _EXPIRED:
-        raise Refused("the location is no longer valid", why=f"{address} answers {status}", code="URL-EXPIRED")
-    if status == 404:
-        raise NotFound("the node does not have the blob", why=f"{address} answers {status}")
-    if status == 429 or status >= 500:
-        raise Unavailable("not served at the moment", why=f"{address} answers {status}", code="HTTP")
-    given = response.getheader("Content-Range", "")
-    if status != 206 or response.chunked or response.length != length:
-        raise Malformed("not the requested range", why=f"{address} answers {status} with another length", code="RANGE")
-    if not given.startswith(f"bytes {offset}-{offset + length - 1}/"):
-        raise Malformed("not the requested range", why=f"{address} sends another range", code="RANGE")
-
-
-def _connection_failed(address: Address, error: Exception) -> Unavailable:
-    """Returns the error of a connection, without the URL."""
-    if isinstance(error, TimeoutError):
-        why = "timed out"
-    else:
-        why = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
-    return Unavailable(f"the connection to {address} failed", why=why, code="CONNECTION")

@@ -31,7 +31,8 @@ numbers come from measurements of three policies over slow and malicious links):
     `TRIAL_EVERY` seconds, because links change. A source that backs off or is dropped leaves the host to the others.
     One that costs this machine less work a byte is asked unless another is `faster` times as fast: where the link or a
     busy machine is the limit, rates of two ways differ by chance only. While it brings more than `fast` bytes a second,
-    this machine is the limit, and no other is tried.
+    this machine is the limit, and no other is tried; nor if the host is `FAR`, where the cheaper way uses several
+    connections, and losses bound the rate of the others. It is tried first.
 (9) Pieces that a reader waits for are taken first, and meanwhile no piece more than `WINDOW` beyond them is begun. Idle
     sources then apply (3), so a slow source does not keep the reader waiting.
 (10) A request that (3) or (7) ends is preempted, after a grace period of `read_timeout`. So that a slow honest source
@@ -54,7 +55,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from comity.transfer.limits import MIB, TransferLimits
+from comity.transfer.limits import FAR, MIB, TransferLimits
 from comity.transfer.links import UNPROVEN_RATE, Links, RangeRequest, SourceHealth
 from comity.transfer.pieces import PieceRuns
 from comity.transfer.sources import SourceKey
@@ -334,7 +335,7 @@ class Schedule:
 
     def _best_source(self, names: Sequence[SourceKey], asked: Collection[SourceKey], now: float) -> SourceKey:
         """Rule (8): the source of one host to ask. `asked` have a request."""
-        good = [name for name in names if name in self._cheaper and self._is_fast(name)]
+        good = [name for name in names if name in self._cheaper and (self._is_fast(name) or self._is_far(name))]
         if good:
             return max(good, key=lambda name: self._sources[name].expected)
 
@@ -344,9 +345,12 @@ class Schedule:
                 return False  # a trial is in progress
             return health.asked < TRIALS or now - health.last_asked >= TRIAL_EVERY
 
+        def rank(name: SourceKey) -> tuple[float, ...]:
+            return self._sources[name].asked, name not in self._cheaper, self._sources[name].last_asked
+
         trials = [name for name in names if due(name)]
         if trials:
-            return min(trials, key=lambda name: (self._sources[name].asked, self._sources[name].last_asked))
+            return min(trials, key=rank)
         weight = {name: self._limits.faster if name in self._cheaper else 1.0 for name in names}
         return max(names, key=lambda name: self._sources[name].expected * weight[name])
 
@@ -402,6 +406,11 @@ class Schedule:
 
     def _is_fast(self, source: SourceKey) -> bool:
         return self._sources[source].expected > self._limits.fast
+
+    def _is_far(self, source: SourceKey) -> bool:
+        """Whether the source has brought pieces lately, from far away."""
+        health = self._sources[source]
+        return health.rate is not None and not health.failures and (health.latency or 0.0) >= FAR
 
     def _on_trial(self, source: SourceKey) -> bool:
         """Whether another source of the same host may be faster."""

@@ -413,6 +413,24 @@ def test_a_cheaper_way_that_is_limited_by_this_machine_is_the_only_one() -> None
     assert {name for now in range(0, 100, 10) for name in asked(plan, float(now), rates)} == {"https"}
 
 
+def test_the_cheaper_way_to_a_host_is_tried_first() -> None:
+    request, *_ = two_ways(100, grpc=None, https=None).assign(0.0)
+    assert request.source == key("https")
+
+
+@pytest.mark.parametrize(
+    ("latency", "failures", "taken"), [(0.15, 0, {"https"}), (0.03, 0, {"grpc"}), (0.15, 1, {"grpc"})]
+)
+def test_the_cheaper_way_to_a_host_that_is_far_is_the_only_one_while_it_works(
+    latency: float, failures: int, taken: set[str]
+) -> None:
+    """It has several connections there, and losses bound the rate of the one that the other has."""
+    rates = {"grpc": FAST, "https": FAST / 10}
+    plan = two_ways(1_000_000, **rates)
+    plan._sources[key("https")].latency, plan._sources[key("https")].failures = latency, failures
+    assert {name for now in range(0, 20, 5) for name in asked(plan, float(now), rates)} == taken
+
+
 def test_the_other_way_is_tried_again_now_and_then_since_links_change() -> None:
     plan, rates = two_ways(100_000, grpc=None, https=None), {"grpc": 10.0 * MIB, "https": 30.0 * MIB}
     for now in range(10):

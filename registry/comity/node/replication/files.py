@@ -255,8 +255,9 @@ def abandoned_error() -> Unavailable:
 
 
 REPLICATION_LIMITS: Final = TransferLimits(patience=60.0, streams=4, buffers=6, faster=4.0)
-"""A file without a verified piece for a minute is retried later. 24 MiB of buffers for each copy. Nobody waits for a
-copy, so the cheaper way is left only where it is slowed, not where the machines are busy."""
+"""A file without a verified piece for a minute is retried later. 24 MiB of buffers for each copy, and at most 8 MiB
+for each host that is far. Nobody waits for a copy, so the cheaper way is left only where it is slowed, not where the
+machines are busy."""
 ANSWER_TIMEOUT: Final = 30.0
 """Seconds that a peer has to say which files of an artifact it has, and to return piece records."""
 LOCK_POLL: Final = 0.2

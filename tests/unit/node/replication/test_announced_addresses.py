@@ -25,7 +25,7 @@ from comity.node.replication.announced import (
     ConnectionAccounts,
 )
 from comity.node.replication.link import PeerLink
-from comity.transfer.range_source import RangeClient
+from comity.transfer.range_client import RangeClient
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused, Unavailable
 from comity.wire.addresses import Address, RangeUrl, is_public
