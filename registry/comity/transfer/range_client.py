@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from comity.trust.encoding import sha256, short
 from comity.trust.errors import ComityError, Malformed, NotFound, Refused, Unavailable
 from comity.wire.addresses import Address, RangeUrl
-from comity.wire.tls import CertificatePin
+from comity.wire.tls import CertificatePin, unverified_context
 
 
 class Permission(Protocol):
@@ -187,7 +187,7 @@ class _PinnedConnection(http.client.HTTPSConnection):
     """Checks the certificate before it sends the first request."""
 
     def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None) -> None:
-        context = ssl.create_default_context() if pin is None else _http_context()
+        context = ssl.create_default_context() if pin is None else unverified_context("http/1.1")
         super().__init__(address.host, address.port, context=context)
         self._address = address
         self._pin = pin
@@ -239,15 +239,6 @@ class _PinnedConnection(http.client.HTTPSConnection):
             # Not `SSLSocket.shutdown`, which also frees objects that the other thread uses.
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-
-def _http_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["http/1.1"])
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _check(response: http.client.HTTPResponse, offset: int, length: int, address: Address) -> None:

@@ -146,14 +146,16 @@ async def shown_certificate(address: Address, server_name: str) -> bytes:
 
 
 async def _handshake(address: Address, server_name: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    context = _probe_context()
+    context = unverified_context("h2")
     return await asyncio.open_connection(address.host, address.port, ssl=context, server_hostname=server_name)
 
 
-def _probe_context() -> ssl.SSLContext:
+def unverified_context(protocol: str) -> ssl.SSLContext:
+    """A context of TLS 1.3 that offers one protocol of ALPN and takes any certificate: the caller compares it with a
+    pin, or only wants to see it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["h2"])
+    context.set_alpn_protocols([protocol])
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
