@@ -14,7 +14,8 @@ from functools import partial
 
 import pytest
 from comity.transfer import range_source as ranges
-from comity.transfer.parallel_range import AHEAD, CONNECTIONS, LEAST_BLOCK, ConnectionRate, ParallelAnswer
+from comity.transfer.limits import CONNECTIONS
+from comity.transfer.parallel_range import AHEAD, LEAST_BLOCK, BlockQueue, ConnectionRate, ParallelAnswer, WantedRange
 from comity.transfer.range_client import PIPELINED, RangeClient
 from comity.transfer.range_source import RangeSource
 from comity.trust.encoding import sha256
@@ -122,7 +123,7 @@ async def test_the_bytes_come_in_order_over_several_connections(
     assert (spans[0][0], sum(size for _, size in spans)) == (offset, length)
 
 
-async def test_later_ranges_use_the_connections_that_are_open(identity: TlsIdentity) -> None:
+async def test_later_requests_reuse_the_connections(identity: TlsIdentity) -> None:
     counted = Counted()
     async with source_of(identity, counted) as source:
         for offset in range(0, 24 * MIB, 4 * MIB):
@@ -131,14 +132,30 @@ async def test_later_ranges_use_the_connections_that_are_open(identity: TlsIdent
 
 
 async def test_a_range_that_begins_while_another_ends_gets_its_connections(identity: TlsIdentity) -> None:
-    counted = Counted()
-    async with source_of(identity, counted) as source, source.open(BLOB, 0, 4 * MIB, 3.0) as first:
-        second = asyncio.create_task(read(source, 4 * MIB, 16 * MIB))
-        got = bytearray(4 * MIB)
-        await first.run(partial(first.fill, memoryview(got), lambda count: None))
-        assert bytes(got) == BYTES[: 4 * MIB]
-        assert await second == BYTES[4 * MIB : 20 * MIB]
+    """The first one has all connections until the second has its own first answer; then they bring the second."""
+    begun, read_whole = threading.Event(), threading.Event()
+    of_second: set[ssl.SSLSocket] = set()
+
+    def waits(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+        if 0 < offset < 4 * MIB:
+            assert begun.wait(30)
+        elif offset > 4 * MIB:
+            assert read_whole.wait(30)
+        if offset >= 4 * MIB:
+            of_second.add(wrapped)
+        right(wrapped, offset, length)
+
+    counted = Counted(waits)
+    async with source_of(identity, counted) as source, source.open(BLOB, 0, 4 * MIB, 30.0) as first:
+        async with source.open(BLOB, 4 * MIB, 16 * MIB, 30.0) as second:
+            begun.set()
+            got = bytearray(20 * MIB)
+            await first.run(partial(first.fill, memoryview(got)[: 4 * MIB], lambda count: None))
+            read_whole.set()
+            await second.run(partial(second.fill, memoryview(got)[4 * MIB :], lambda count: None))
+        assert bytes(got) == BYTES[: 20 * MIB]
     assert len(counted.by_connection) <= CONNECTIONS + 1
+    assert len(of_second) > 1
 
 
 class Counting:
@@ -166,10 +183,12 @@ async def test_one_connection_is_made_until_the_server_is_known(
     with host(identity, behaviour) as there:
         url = RangeUrl.parse(there.url)
         clients = [RangeClient(url.address, None, counting) for _ in range(CONNECTIONS)]
-        range_ = ParallelAnswer(clients, threads, 8 * MIB, ConnectionRate(), lambda client: client.close())
+        range_ = ParallelAnswer(
+            WantedRange(url, 0, 8 * MIB, 3.0), clients, threads, ConnectionRate(), lambda client: client.close()
+        )
         got = bytearray(8 * MIB)
         try:
-            await range_.ask(url, 0, 3.0)
+            await range_.ask()
             await range_.run(partial(range_.fill, memoryview(got), lambda count: None))
             assert bytes(got) == BYTES[: 8 * MIB]
         except Refused:
@@ -284,18 +303,22 @@ async def test_a_reader_that_waited_and_gave_up_leaves_no_connection(identity: T
         assert not any(client.connected for client in clients)
 
 
+def range_over(
+    clients: Sequence[RangeClient], threads: ThreadPoolExecutor, given: Callable[[RangeClient], None] = lambda _: None
+) -> ParallelAnswer:
+    url = RangeUrl.parse("https://127.0.0.1:1/blob")
+    return ParallelAnswer(WantedRange(url, 0, MIB, 30.0), clients, threads, ConnectionRate(), given)
+
+
 async def test_connections_beyond_the_limit_or_to_another_address_are_not_taken() -> None:
     here, elsewhere = Address("127.0.0.1", 1), Address("127.0.0.1", 2)
     with ThreadPoolExecutor(1) as threads:
-        few = ParallelAnswer([RangeClient(here, None)], threads, MIB, ConnectionRate(), lambda client: None)
-        many = ParallelAnswer(
-            [RangeClient(here, None)] * CONNECTIONS, threads, MIB, ConnectionRate(), lambda client: None
-        )
+        few = range_over([RangeClient(here, None)], threads)
+        many = range_over([RangeClient(here, None)] * CONNECTIONS, threads)
         assert not few.add(RangeClient(here, None)), "it has not begun"
-        few._end = many._end = MIB
+        few._open = many._open = True
         assert not few.add(RangeClient(elsewhere, None))
         assert not many.add(RangeClient(here, None))
-        few._end = 0
         few.end()
         assert not few.add(RangeClient(here, None))
 
@@ -303,9 +326,28 @@ async def test_connections_beyond_the_limit_or_to_another_address_are_not_taken(
 @pytest.mark.parametrize(("quiet", "again"), [(0.0, True), (60.0, False)])
 def test_nothing_is_requested_again_of_a_host_that_says_nothing(quiet: float, again: bool) -> None:
     with ThreadPoolExecutor(1) as threads:
-        made = ParallelAnswer([], threads, MIB, ConnectionRate(), lambda client: None)
-        made._timeout, made._newest = 30.0, time.monotonic() - quiet
+        made = range_over([], threads)
+        made._newest = time.monotonic() - quiet
         assert made._repeat([], Unavailable("silent", code="CONNECTION")) == again
+
+
+def test_a_connection_that_ends_after_a_whole_range_is_given_back() -> None:
+    client, given = RangeClient(Address("127.0.0.1", 1), None), list[RangeClient]()
+    with ThreadPoolExecutor(1) as threads:
+        made = range_over([client], threads, given.append)
+        made._left = 0
+        made.end()
+        made._rest(client)
+    assert given == [client]
+
+
+def test_blocks_that_must_come_again_come_before_others_in_their_order() -> None:
+    queue = BlockQueue(0, 4 * LEAST_BLOCK, ConnectionRate(1.0))
+    first, second = queue.take(), queue.take()
+    assert first is not None and second is not None
+    queue.put_back([first, second])
+    third = [queue.take(), queue.take(), queue.take()]
+    assert third[:2] == [first, second] and third[2] is not None and third[2].offset == 2 * LEAST_BLOCK
 
 
 async def test_giving_up_closes_all_connections(identity: TlsIdentity) -> None:
@@ -327,7 +369,7 @@ async def test_giving_up_closes_all_connections(identity: TlsIdentity) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_the_first_answer_is_judged_before_the_range_is_open(identity: TlsIdentity) -> None:
+async def test_an_error_of_the_first_answer_is_raised_before_a_byte_is_read(identity: TlsIdentity) -> None:
     async with source_of(identity, forbids) as source:
         with pytest.raises(Refused) as refused:
             await read(source, 0, 8 * MIB)

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
 
-from comity.transfer.parallel_range import CONNECTIONS, LEAST_BLOCK, ConnectionRate, ParallelAnswer
+from comity.transfer.limits import CONNECTIONS
+from comity.transfer.parallel_range import LEAST_BLOCK, ConnectionRate, ParallelAnswer, WantedRange
 from comity.transfer.range_client import RangeClient
 from comity.trust.errors import Refused, Unavailable
 from comity.wire.addresses import Address, RangeUrl
@@ -32,6 +33,7 @@ class Connection:
         self._answers: list[tuple[int, int]] = []
         self._aborted = False
         self.open = False
+        self.ahead: list[int] = []
 
     def ask(self, url: RangeUrl, offset: int, length: int, timeout: float) -> None:
         if self._aborted:
@@ -45,6 +47,7 @@ class Connection:
 
     def ask_ahead(self, url: RangeUrl, offset: int, length: int) -> None:
         assert self.open and len(self._answers) == 1
+        self.ahead.append(offset)
         self._answers.append((offset, length))
 
     def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
@@ -77,9 +80,9 @@ async def brought(
     got = bytearray(length)
     clients = [cast(RangeClient, each) for each in connections]
     with ThreadPoolExecutor(8) as threads:
-        answer = ParallelAnswer(clients, threads, length, ConnectionRate(), given.append)
+        answer = ParallelAnswer(WantedRange(URL, 0, length, 1.0), clients, threads, ConnectionRate(), given.append)
         try:
-            await answer.ask(URL, 0, 1.0)
+            await answer.ask()
             for at in range(0, min(length, give_up_at), step):
                 await answer.run(partial(answer.fill, memoryview(got)[at : at + step], lambda count: None))
         finally:
@@ -113,3 +116,12 @@ def test_the_bytes_come_in_order_or_an_error_does(
     kept = {id(client) for client in given}
     assert len(kept) == len(given), "no connection is given back twice"
     assert not [each for each in connections if each.open and id(each) not in kept], "the others are closed"
+
+
+def test_near_the_end_no_connection_requests_ahead() -> None:
+    """The block of one that is slow would wait, although others have nothing to bring."""
+    long, short = Connection(1, 0.0, 0.0), Connection(1, 0.0, 0.0)
+    for connection, length in ((long, 2**21), (short, 2 * CONNECTIONS * LEAST_BLOCK)):
+        assert asyncio.run(brought([connection], length, length, length, [])) == BYTES[:length]
+    assert long.ahead and max(long.ahead) < 2**21 - CONNECTIONS * LEAST_BLOCK
+    assert not short.ahead

@@ -12,6 +12,9 @@ FASTER: Final = 1.5
 rates differ by as much (bench/pull.py)."""
 FAR: Final = 0.04
 """Seconds of a round trip from which a host is far. Over shorter ways one connection is enough even with losses."""
+CONNECTIONS: Final = 4
+"""Connections to one host where losses bound the rate of a single one: for a range of a file, and for a long log
+(decisions 57 and 38)."""
 
 
 @frozen

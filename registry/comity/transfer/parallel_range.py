@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
+from comity.transfer.limits import CONNECTIONS
 from comity.transfer.range_answer import result_of
 from comity.transfer.range_client import PIPELINED, RangeClient
 from comity.trust.errors import ComityError, Refused, Unavailable
+from comity.trust.frozen import frozen
 from comity.wire.addresses import RangeUrl
 
 T = TypeVar("T")
-CONNECTIONS: Final = 4
-"""To a source that is far: as many as a node has to a peer from which it fetches a long log."""
 FIRST_BLOCK: Final = 128 * 1024
 LEAST_BLOCK: Final = 64 * 1024
 MOST_BLOCK: Final = 1024 * 1024
@@ -43,11 +43,82 @@ class ConnectionRate:
 
 
 @dataclass(slots=True, eq=False)
-class _Block:
+class Block:
+    """A part of a range, from `offset` of the blob: `filled` bytes have arrived, and `read` of them are read."""
+
     offset: int
     data: bytearray
     filled: int = 0
-    taken: int = 0
+    read: int = 0
+
+    @property
+    def missing(self) -> int:
+        return len(self.data) - self.filled
+
+
+class BlockQueue:
+    """The blocks of one range that are in memory, in order, and which one a connection should request next. Not
+    thread-safe."""
+
+    def __init__(self, offset: int, length: int, rate: ConnectionRate) -> None:
+        self._next, self._end = offset, offset + length
+        self._rate = rate
+        self._blocks: deque[Block] = deque()
+        self._again: list[Block] = []
+
+    @property
+    def first(self) -> Block | None:
+        """The block that is read now."""
+        return self._blocks[0] if self._blocks else None
+
+    @property
+    def unrequested(self) -> int:
+        """Bytes of the range that are in no block yet."""
+        return self._end - self._next
+
+    @property
+    def all_requested(self) -> bool:
+        return not self.unrequested and not self._again
+
+    @property
+    def has_next(self) -> bool:
+        """Whether `take` returns a block."""
+        return bool(self._again or self._next_size())
+
+    def take(self) -> Block | None:
+        """The block to request next; None if there is none, or those in memory are enough."""
+        if self._again:
+            return self._again.pop()
+        if not (size := self._next_size()):
+            return None
+        block = Block(self._next, bytearray(size))
+        self._next += size
+        self._blocks.append(block)
+        return block
+
+    def put_back(self, blocks: Sequence[Block]) -> None:
+        """What is missing of these must be requested again, in their order."""
+        self._again.extend(reversed(blocks))
+
+    def drop_first(self) -> None:
+        """The first block is read."""
+        self._blocks.popleft()
+
+    def _next_size(self) -> int:
+        held = sum(len(block.data) for block in self._blocks)
+        size = min(self.unrequested, max(LEAST_BLOCK, min(MOST_BLOCK, int(self._rate.newest * BLOCK_SECONDS))))
+        return 0 if held and held + size > AHEAD else size
+
+
+@frozen
+class WantedRange:
+    """`length` bytes of a blob from `offset` on; a request for some of them fails after `read_timeout` seconds without
+    a byte."""
+
+    url: RangeUrl
+    offset: int
+    length: int
+    read_timeout: float
 
 
 class ParallelAnswer:
@@ -61,61 +132,55 @@ class ParallelAnswer:
 
     def __init__(
         self,
+        wanted: WantedRange,
         clients: Iterable[RangeClient],
         threads: ThreadPoolExecutor,
-        length: int,
         rate: ConnectionRate,
         give: Callable[[RangeClient], None],
     ) -> None:
         self._clients = list(clients)
         self._free: list[RangeClient] = []
         self._threads = threads
-        self._left = length
+        self._url, self._timeout = wanted.url, wanted.read_timeout
+        self._left = wanted.length
         self._rate = rate
         self._give = give
         self._changed = threading.Condition()
-        self._blocks: deque[_Block] = deque()
-        self._again: list[_Block] = []
+        self._queue = BlockQueue(wanted.offset, wanted.length, rate)
+        self._asked_first = self._queue.take()
         self._repeats = CONNECTIONS
         self._failure: ComityError | None = None
-        self._over = False
-        self._url: RangeUrl | None = None
-        self._timeout = self._newest = 0.0
-        self._next = self._end = 0
+        self._open = False
+        self._newest = time.monotonic()
 
-    async def ask(self, url: RangeUrl, offset: int, read_timeout: float) -> None:
+    async def ask(self) -> None:
         """Request the first block by the first connection, and others by the others: after its answer, where only that
         shows that the server is no stranger. Raises as `RangeClient.ask` does. If cancelled, does not wait for a slow
         connection."""
-        self._url, self._timeout = url, read_timeout
-        self._next, self._end = offset, offset + self._left
-        self._newest = time.monotonic()
-        first, others = self._clients[0], self._clients[1:]
-        block = self._take()
+        (first, *others), block = self._clients, self._asked_first
         assert block is not None, "a range has a first block"
-        asked = self._threads.submit(first.ask, url, offset, len(block.data), read_timeout)
-        at_once = others if first.settled else []
-        for client in at_once:
-            self._threads.submit(self._bring, client)
+        asked = self._threads.submit(first.ask, self._url, block.offset, block.missing, self._timeout)
+        self._open = True
+        early = others if first.settled else []
+        self._start(early)
         try:
             await asyncio.wrap_future(asked)
         except BaseException:
             asked.add_done_callback(lambda _: first.close())
             raise
         self._threads.submit(self._bring, first, block)
-        for client in others if not at_once else ():
-            self._threads.submit(self._bring, client)
+        self._start(others[len(early) :])
 
     def add(self, client: RangeClient) -> bool:
         """Have one more connection bring blocks. False if it would bring nothing, or to another address."""
         with self._changed:
             known = self._clients[0] if self._clients else client
-            if self._over or self._failure or len(self._clients) >= CONNECTIONS or self._next >= self._end:
+            if not self._open or self._failure or len(self._clients) >= CONNECTIONS or not self._queue.unrequested:
                 return False
             if (client.address, client.pin) != (known.address, known.pin):
                 return False
             self._clients.append(client)
-        self._threads.submit(self._bring, client)
+        self._start([client])
         return True
 
     def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
@@ -126,11 +191,11 @@ class ParallelAnswer:
         while filled < len(view):
             block, count = self._wait()
             count = min(count, len(view) - filled)
-            view[filled : filled + count] = memoryview(block.data)[block.taken : block.taken + count]
+            view[filled : filled + count] = memoryview(block.data)[block.read : block.read + count]
             filled += count
-            block.taken += count
+            block.read += count
             arrived(count)
-            if block.taken == len(block.data):
+            if block.read == len(block.data):
                 self._drop_first()
         self._left -= len(view)
 
@@ -143,7 +208,7 @@ class ParallelAnswer:
         if self._left:
             self._abort()
         with self._changed:
-            self._over, free = True, self._free
+            self._open, free = False, self._free
             self._free = []
         for client in free:
             self._leave(client)
@@ -154,50 +219,37 @@ class ParallelAnswer:
             for client in self._clients:
                 client.abort()
 
-    def _wait(self) -> tuple[_Block, int]:
+    def _start(self, clients: Iterable[RangeClient]) -> None:
+        for client in clients:
+            self._threads.submit(self._bring, client)
+
+    def _wait(self) -> tuple[Block, int]:
         """The first block, and how many new bytes of it there are."""
         with self._changed:
             while True:
-                block = self._blocks[0] if self._blocks else None
-                if block is not None and (count := block.filled - block.taken):
+                block = self._queue.first
+                if block is not None and (count := block.filled - block.read):
                     return block, count
                 if self._failure is not None:
                     raise self._failure
                 self._changed.wait()
 
     def _drop_first(self) -> None:
+        """There is room in memory: connections that waited for it look for a block."""
         with self._changed:
-            self._blocks.popleft()
-        self._wake_free()
-
-    def _wake_free(self) -> None:
-        """Have the connections that waited for room in memory look for a block."""
-        with self._changed:
+            self._queue.drop_first()
             free, self._free = self._free, []
-        for client in free:
-            self._threads.submit(self._bring, client)
+        self._start(free)
 
-    def _take(self) -> _Block | None:
-        """The next block that a connection should bring; None if there is none, or those in memory are enough."""
+    def _take_into(self, mine: list[Block]) -> bool:
+        """Whether there was a block for a connection, which has it now."""
         with self._changed:
-            if self._failure is not None:
-                return None
-            if self._again:
-                return self._again.pop()
-            if not (size := self._next_size()):
-                return None
-            block = _Block(self._next, bytearray(size))
-            self._next += size
-            self._blocks.append(block)
-            return block
+            block = self._queue.take() if self._failure is None else None
+            if block is not None:
+                mine.append(block)
+            return block is not None
 
-    def _next_size(self) -> int:
-        """Bytes of the next block; 0 if there is none now."""
-        rest, held = self._end - self._next, sum(len(block.data) for block in self._blocks)
-        size = min(rest, max(LEAST_BLOCK, min(MOST_BLOCK, int(self._rate.newest * BLOCK_SECONDS))))
-        return 0 if held and held + size > AHEAD else size
-
-    def _bring(self, client: RangeClient, asked: _Block | None = None) -> None:
+    def _bring(self, client: RangeClient, asked: Block | None = None) -> None:
         """Bring blocks by one connection while there are some. In a thread."""
         mine = [asked] if asked else []
         try:
@@ -213,42 +265,30 @@ class ParallelAnswer:
             raise
         self._rest(client)
 
-    @property
-    def _is_long(self) -> bool:
-        """Whether enough is left for all connections, so that none waits for what another one has requested ahead."""
-        return self._end - self._next >= 2 * CONNECTIONS * LEAST_BLOCK
-
-    def _take_into(self, mine: list[_Block]) -> bool:
-        if (block := self._take()) is None:
-            return False
-        mine.append(block)
-        return True
-
-    def _bring_first(self, client: RangeClient, mine: list[_Block], *, asked: bool) -> None:
-        """Bring the first of the blocks that a connection has taken, and request the next one meanwhile."""
-        block, began, first = mine[0], time.monotonic(), mine[0].filled
-        rest = len(block.data) - first
-        assert self._url is not None, "call ask first"
+    def _bring_first(self, client: RangeClient, mine: list[Block], *, asked: bool) -> None:
+        """Bring the first of the blocks that a connection has taken, and request the next one meanwhile. Not near the
+        end, where no connection should wait for what another one has requested ahead."""
+        block, began, missing = mine[0], time.monotonic(), mine[0].missing
         if not asked:
-            client.ask(self._url, block.offset + first, rest, self._timeout)
-        if rest >= PIPELINED and len(mine) == 1 and self._is_long and self._take_into(mine):
-            ahead = mine[1]
-            client.ask_ahead(self._url, ahead.offset + ahead.filled, len(ahead.data) - ahead.filled)
-        client.fill(memoryview(block.data)[first:], partial(self._arrived, block))
+            client.ask(self._url, block.offset + block.filled, missing, self._timeout)
+        long = self._queue.unrequested >= 2 * CONNECTIONS * LEAST_BLOCK
+        if long and missing >= PIPELINED and len(mine) == 1 and self._take_into(mine):
+            client.ask_ahead(self._url, mine[1].offset + mine[1].filled, mine[1].missing)
+        client.fill(memoryview(block.data)[block.filled :], partial(self._arrived, block))
         client.done()
         mine.pop(0)
         with self._changed:
             self._repeats = min(CONNECTIONS, self._repeats + 1)
-            self._rate.newest = rest / max(time.monotonic() - began, 1e-3)
+            self._rate.newest = missing / max(time.monotonic() - began, 1e-3)
 
-    def _arrived(self, block: _Block, count: int) -> None:
+    def _arrived(self, block: Block, count: int) -> None:
         with self._changed:
             block.filled += count
             self._newest = time.monotonic()
-            if self._blocks and self._blocks[0] is block:
+            if self._queue.first is block:
                 self._changed.notify()
 
-    def _repeat(self, blocks: Sequence[_Block], error: ComityError) -> bool:
+    def _repeat(self, blocks: Sequence[Block], error: ComityError) -> bool:
         """Have what is missing of blocks requested once more. False if the range fails: nothing else brings bytes, or
         too many requests failed for the blocks that ended."""
         if isinstance(error, Refused) and error.code == "URL-EXPIRED":  # a later request gets a new location
@@ -257,7 +297,7 @@ class ParallelAnswer:
             alive = time.monotonic() - self._newest < self._timeout and self._repeats > 0
             if isinstance(error, Unavailable) and error.code == "CONNECTION" and alive and self._failure is None:
                 self._repeats -= 1
-                self._again.extend(reversed(blocks))
+                self._queue.put_back(blocks)
                 return True
             self._fail(error)
             return False
@@ -270,9 +310,9 @@ class ParallelAnswer:
     def _rest(self, client: RangeClient) -> None:
         """A connection has nothing to bring now: it waits for room in memory, or is not needed any more."""
         with self._changed:
-            if not self._over and (self._again or self._next < self._end):
-                if not self._failure and (self._again or self._next_size()):
-                    self._threads.submit(self._bring, client)
+            if self._open and not self._queue.all_requested:
+                if not self._failure and self._queue.has_next:
+                    self._start([client])
                 else:
                     self._free.append(client)
                 return

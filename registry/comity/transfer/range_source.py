@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
 
-from comity.transfer.limits import FAR
-from comity.transfer.parallel_range import CONNECTIONS, ConnectionRate, ParallelAnswer
+from comity.transfer.limits import CONNECTIONS, FAR
+from comity.transfer.parallel_range import ConnectionRate, ParallelAnswer, WantedRange
 from comity.transfer.range_answer import RangeAnswer, end_of
 from comity.transfer.range_client import Permission, RangeClient
 from comity.transfer.sources import BlockingStream, SourceKey
@@ -165,13 +165,15 @@ class RangeSource:
             if length >= SEVERAL and not one.client.connected:
                 await one.connect(read_timeout)
             if length >= SEVERAL and one.client.round_trip >= FAR:
-                answer = self._over_several(place, one.client, length)
-            await answer.ask(place.url, offset, read_timeout)
+                wanted = WantedRange(place.url, offset, length, read_timeout)
+                answer = several = self._over_several(place, one.client, wanted)
+                await several.ask()
+            else:
+                await one.ask(place.url, offset, read_timeout)
+                self._connect_spare(place, read_timeout)
         except BaseException:
             self._end(answer)
             raise
-        if answer is one:
-            self._connect_spare(place, read_timeout)
         return answer
 
     def _end(self, answer: _Answer) -> None:
@@ -179,13 +181,13 @@ class RangeSource:
             self._parallel.remove(answer)
         answer.end()
 
-    def _over_several(self, place: _Location, first: RangeClient, length: int) -> ParallelAnswer:
+    def _over_several(self, place: _Location, first: RangeClient, wanted: WantedRange) -> ParallelAnswer:
         """While another answer has the connections, this one begins with the idle ones, and gets those that the other
         needs no more."""
         clients = [first]
         while len(clients) < CONNECTIONS and (self._idle or not self._parallel):
             clients.append(self._client(place))
-        answer = ParallelAnswer(clients, self._threads, length, self._rate, self._give)
+        answer = ParallelAnswer(wanted, clients, self._threads, self._rate, self._give)
         self._parallel.append(answer)
         return answer
 
@@ -208,7 +210,7 @@ class RangeSource:
         self._spared, client = True, RangeClient(place.url.address, place.pin)
 
         def connected(ended: asyncio.Future[None]) -> None:
-            if self._closed or ended.cancelled() or job.cancelled() or job.exception():
+            if ended.cancelled() or job.cancelled() or job.exception():
                 client.close()
             else:
                 self._give(client)

@@ -11,7 +11,7 @@ parts of a log are shared out between connections, a few calls on each. What arr
 if it had come over one.
 
     grows with                        bound                       at the bound
-    connections to a peer             CONNECTIONS                 parts wait
+    connections to a peer             limits.CONNECTIONS          parts wait
     calls on a connection             CALLS_EACH                  parts wait
     entries received                  MAX_LINES, MAX_BYTES        the rest is left to the next step
 """
@@ -105,8 +105,6 @@ class PeerState:
     last_error: str = ""
 
 
-CONNECTIONS: Final = 4
-"""Connections to a peer from which many entries are fetched."""
 CALLS_EACH: Final = 2
 """Calls at once on each, so that none waits for a request to arrive."""
 MANY_LINES: Final = 512

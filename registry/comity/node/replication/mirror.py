@@ -27,7 +27,6 @@ from comity.ledger.log_store import LogState
 from comity.node.context import NodeContext
 from comity.node.replication.cosigner import CheckpointCosigner, OpenedNotes
 from comity.node.replication.link import (
-    CONNECTIONS,
     MANY_LINES,
     STEP_DEADLINE,
     CopySource,
@@ -39,6 +38,7 @@ from comity.node.replication.news import PendingNews
 from comity.node.replication.side_objects import SideObjectFetcher
 from comity.node.settings import Limits
 from comity.node.threads import AsyncLedger
+from comity.transfer.limits import CONNECTIONS
 from comity.trust.errors import ComityError, Conflict, NotFound, OutOfSpace, Untrusted
 from comity.trust.frozen import frozen
 from comity.trust.statement import SideObject
