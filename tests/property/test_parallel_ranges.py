@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
 
+import pytest
 from comity.transfer.limits import CONNECTIONS
 from comity.transfer.parallel_range import LEAST_BLOCK, ConnectionRate, ParallelAnswer, WantedRange
 from comity.transfer.range_client import RangeClient
@@ -25,14 +27,14 @@ BROKEN = Unavailable("broken", code="CONNECTION")
 class Connection:
     """As a `RangeClient`; each of its answers breaks off with the chance `breaks`, or is refused with `refuses`."""
 
-    address, pin, settled = Address("host.example", 443), None, True
+    address, pin = Address("host.example", 443), None
 
     def __init__(self, seed: int, breaks: float, refuses: float) -> None:
         self._random = random.Random(seed)
         self._breaks, self._refuses = breaks, refuses
         self._answers: list[tuple[int, int]] = []
         self._aborted = False
-        self.open = False
+        self.open, self.settled = False, True
         self.ahead: list[int] = []
 
     def ask(self, url: RangeUrl, offset: int, length: int, timeout: float) -> None:
@@ -104,6 +106,8 @@ def test_the_bytes_come_in_order_or_an_error_does(
     seed: int, count: int, breaks: float, refuses: float, length: int, step: int, give_up_at: int
 ) -> None:
     connections = [Connection(seed + at, breaks, refuses) for at in range(count)]
+    for idle in connections[1:]:  # of a range before
+        idle.open = True
     given: list[RangeClient] = []
     whole = give_up_at >= length
     try:
@@ -116,6 +120,28 @@ def test_the_bytes_come_in_order_or_an_error_does(
     kept = {id(client) for client in given}
     assert len(kept) == len(given), "no connection is given back twice"
     assert not [each for each in connections if each.open and id(each) not in kept], "the others are closed"
+
+
+async def test_connections_that_wait_for_a_thread_are_closed_where_the_threads_end() -> None:
+    """What `shutdown` cancels has run nothing that could close them; and the reader is told."""
+    given: list[RangeClient] = []
+    connections = [Connection(at, 0.0, 0.0) for at in range(CONNECTIONS)]
+    connections[0].settled = False  # the others wait for its first answer
+    clients = [cast(RangeClient, each) for each in connections]
+    threads, busy = ThreadPoolExecutor(1), threading.Event()
+    answer = ParallelAnswer(WantedRange(URL, 0, len(BYTES), 1.0), clients, threads, ConnectionRate(), given.append)
+    asked = asyncio.create_task(answer.ask())
+    await asyncio.sleep(0)
+    threads.submit(busy.wait, 30)
+    await asked
+    for each in connections:
+        each.open = True
+    threads.shutdown(wait=False, cancel_futures=True)
+    with pytest.raises(Unavailable):
+        answer.fill(memoryview(bytearray(1)), lambda count: None)
+    busy.set()
+    answer.end()
+    assert not given and not [each for each in connections if each.open]
 
 
 def test_near_the_end_no_connection_requests_ahead() -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
@@ -139,7 +139,8 @@ class ParallelAnswer:
         give: Callable[[RangeClient], None],
     ) -> None:
         self._clients = list(clients)
-        self._free: list[RangeClient] = []
+        self._free = list(self._clients)
+        """Those that no thread uses."""
         self._threads = threads
         self._url, self._timeout = wanted.url, wanted.read_timeout
         self._left = wanted.length
@@ -157,19 +158,20 @@ class ParallelAnswer:
         """Request the first block by the first connection, and others by the others: after its answer, where only that
         shows that the server is no stranger. Raises as `RangeClient.ask` does. If cancelled, does not wait for a slow
         connection."""
-        (first, *others), block = self._clients, self._asked_first
+        first, block = self._clients[0], self._asked_first
         assert block is not None, "a range has a first block"
         asked = self._threads.submit(first.ask, self._url, block.offset, block.missing, self._timeout)
+        self._free.remove(first)
         self._open = True
-        early = others if first.settled else []
-        self._start(early)
+        if first.settled:
+            self._start_free()
         try:
             await asyncio.wrap_future(asked)
         except BaseException:
             asked.add_done_callback(lambda _: first.close())
             raise
-        self._threads.submit(self._bring, first, block)
-        self._start(others[len(early) :])
+        self._start(first, block)
+        self._start_free()
 
     def add(self, client: RangeClient) -> bool:
         """Have one more connection bring blocks. False if it would bring nothing, or to another address."""
@@ -180,7 +182,7 @@ class ParallelAnswer:
             if (client.address, client.pin) != (known.address, known.pin):
                 return False
             self._clients.append(client)
-        self._start([client])
+        self._start(client)
         return True
 
     def fill(self, view: memoryview, arrived: Callable[[int], None]) -> None:
@@ -219,9 +221,31 @@ class ParallelAnswer:
             for client in self._clients:
                 client.abort()
 
-    def _start(self, clients: Iterable[RangeClient]) -> None:
-        for client in clients:
-            self._threads.submit(self._bring, client)
+    def _start(self, client: RangeClient, asked: Block | None = None) -> None:
+        """Have a connection bring blocks, in a thread. Must not be called with the lock: `shutdown` of the threads
+        calls back with theirs."""
+
+        def ended(job: Future[None]) -> None:
+            if job.cancelled():
+                self._stop(client)
+
+        try:
+            job = self._threads.submit(self._bring, client, asked)
+        except RuntimeError:  # after `shutdown`
+            self._stop(client)
+        else:
+            job.add_done_callback(ended)
+
+    def _start_free(self) -> None:
+        with self._changed:
+            free, self._free = self._free, []
+        for client in free:
+            self._start(client)
+
+    def _stop(self, client: RangeClient) -> None:
+        """There are no threads any more."""
+        client.close()
+        self._fail(Unavailable("the source was closed", code="CONNECTION"))
 
     def _wait(self) -> tuple[Block, int]:
         """The first block, and how many new bytes of it there are."""
@@ -238,8 +262,7 @@ class ParallelAnswer:
         """There is room in memory: connections that waited for it look for a block."""
         with self._changed:
             self._queue.drop_first()
-            free, self._free = self._free, []
-        self._start(free)
+        self._start_free()
 
     def _take_into(self, mine: list[Block]) -> bool:
         """Whether there was a block for a connection, which has it now."""
@@ -310,14 +333,16 @@ class ParallelAnswer:
     def _rest(self, client: RangeClient) -> None:
         """A connection has nothing to bring now: it waits for room in memory, or is not needed any more."""
         with self._changed:
-            if self._open and not self._queue.all_requested:
-                if not self._failure and self._queue.has_next:
-                    self._start([client])
-                else:
-                    self._free.append(client)
-                return
-            self._clients.remove(client)
-        self._leave(client)
+            stays = self._open and not self._queue.all_requested
+            again = stays and not self._failure and self._queue.has_next
+            if not stays:
+                self._clients.remove(client)
+            elif not again:
+                self._free.append(client)
+        if again:
+            self._start(client)
+        elif not stays:
+            self._leave(client)
 
     def _leave(self, client: RangeClient) -> None:
         if self._failure is None:

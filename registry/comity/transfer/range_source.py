@@ -11,14 +11,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
 
 from comity.transfer.limits import CONNECTIONS, FAR
 from comity.transfer.parallel_range import ConnectionRate, ParallelAnswer, WantedRange
-from comity.transfer.range_answer import RangeAnswer, end_of
+from comity.transfer.range_answer import RangeAnswer
 from comity.transfer.range_client import Permission, RangeClient
 from comity.transfer.sources import BlockingStream, SourceKey
 from comity.trust.encoding import Digest
@@ -209,14 +209,13 @@ class RangeSource:
             return
         self._spared, client = True, RangeClient(place.url.address, place.pin)
 
-        def connected(ended: asyncio.Future[None]) -> None:
-            if ended.cancelled() or job.cancelled() or job.exception():
+        def connected(job: Future[None]) -> None:
+            if job.cancelled() or job.exception():
                 client.close()
             else:
                 self._give(client)
 
-        job = self._threads.submit(client.connect, read_timeout)
-        end_of(job).add_done_callback(connected)
+        self._threads.submit(client.connect, read_timeout).add_done_callback(connected)
 
     def _client(self, place: _Location) -> RangeClient:
         with self._lock:
