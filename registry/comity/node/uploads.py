@@ -326,14 +326,21 @@ class Uploads:
 
         Raises Untrusted (PIECE-INDEX, PIECE-RECORDS) if the index does not match the files.
         """
-        manifest, index = read_artifact(self._store, published.manifest, published.pieces)
-        stored = self._ledger.tables.pieces.all_records({entry.sha256 for entry in manifest.files})
-        for want, layout in _files_with_layouts(manifest, index):
-            records = stored.get((want.digest, layout.layout))
-            if records is None:
-                self.records(want, layout.layout)
-                records = self._ledger.tables.pieces.records(want.digest, layout.layout) or b""
+        for want, layout in self.unrecorded(*read_artifact(self._store, published.manifest, published.pieces)):
+            self.records(want, layout.layout)
+            records = self._ledger.tables.pieces.records(want.digest, layout.layout) or b""
             check_records(records, size=want.size, expected=layout)
+
+    def unrecorded(self, manifest: Manifest, index: PieceIndex) -> list[tuple[Want, PieceLayout]]:
+        """The files of an artifact of which no piece records are stored in the layout of the index. Blocking. Raises
+        Untrusted (PIECE-RECORDS) if stored ones do not match the index."""
+        stored, missing = self._ledger.tables.pieces.all_records({entry.sha256 for entry in manifest.files}), []
+        for want, layout in _files_with_layouts(manifest, index):
+            if (records := stored.get((want.digest, layout.layout))) is None:
+                missing.append((want, layout))
+            else:
+                check_records(records, size=want.size, expected=layout)
+        return missing
 
     def remove_stale(self, before: float) -> None:
         """Remove partial uploads last written before a time (POSIX seconds). Blocking. Raises Unavailable (DISK)."""

@@ -12,13 +12,14 @@ import pytest
 from comity.content.blobs import FolderStore
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
+from comity.node.metrics import Metrics
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import PeerState
 from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
-from comity.node.uploads import Want
+from comity.node.uploads import Uploads, Want
 from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
 from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, canonical, sha256
@@ -60,7 +61,7 @@ class Files:
                 raise NotFound("no piece records here", code="NO-RECORDS")
             self.store.put(want.digest, DATA)
 
-    async def require_records(self, want: Want, layout: PieceLayout) -> None:
+    async def require_records(self, manifest: Manifest, index: PieceIndex) -> None:
         pass
 
 
@@ -175,3 +176,33 @@ async def test_no_more_records_are_read_than_the_index_names(scene: Scene) -> No
             layout = PieceLayout(FIXED_LAYOUT, count, sha256(b"root"))
             await fetcher._records(Want(sha256(DATA), len(DATA), "w.bin"), layout, [holder])
     assert asked == [3 * RECORD_BYTES, limits.RECORDS]
+
+
+async def test_the_records_of_many_stored_files_are_kept_by_one_turn_of_the_ledger(scene: Scene) -> None:
+    """A turn a file made a fifth of what a publication of many small files costs its node."""
+    turns = list[object]()
+
+    class Counted(AsyncLedger):
+        async def run(self, work: Any, *args: Any, **kwargs: Any) -> Any:
+            turns.append(work)
+            return await super().run(work, *args, **kwargs)
+
+    ledger, pools = Counted(scene.ledger), Pools()
+    uploads = Uploads(ledger, scene.store, pools, Metrics())
+    fetcher = FileFetcher(ledger, scene.store, pools, Metrics(), uploads, *cast(Any, (None, None)))
+    contents = {f"{number:03}.txt": b"%d" % number * 100 for number in range(200)}
+    for data in contents.values():
+        scene.store.put(sha256(data), data)
+    manifest = Manifest.of([FileEntry(path, len(data), sha256(data)) for path, data in contents.items()])
+    records = [PieceRecord(entry.size, bytes.fromhex(entry.sha256)) for entry in manifest.files]
+    layouts = [PieceLayout(FIXED_LAYOUT, 1, records_root([record])) for record in records]
+    index = PieceIndex(tuple(zip(contents, layouts, strict=True)))
+    for _ in range(2):
+        await fetcher.require_records(manifest, index)
+    assert len(turns) == 1
+    kept = scene.ledger.pieces.all_records({entry.sha256 for entry in manifest.files})
+    assert len(kept) == len(contents)
+    false = PieceIndex(tuple((path, PieceLayout(FIXED_LAYOUT, 1, sha256(b"root"))) for path in contents))
+    with pytest.raises(Untrusted):
+        await fetcher.require_records(manifest, false)
+    pools.close()

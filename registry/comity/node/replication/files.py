@@ -21,6 +21,7 @@ import structlog
 
 from comity.content.blobs import BlobStore, FolderStore, lock_if_free
 from comity.content.durable import disk_errors
+from comity.ledger.piece_records import FileRecords
 from comity.node.metrics import Metrics
 from comity.node.replication.copy_limits import PACED_LIMITS, Pace, PacedSource
 from comity.node.replication.link import CopySource
@@ -28,7 +29,7 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects, next_batch
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
-from comity.rules.pieces import PieceLayout, check_records, derived_records, encode_records
+from comity.rules.pieces import PieceIndex, PieceLayout, check_records, derived_records, encode_records
 from comity.transfer.batches import FINAL, SmallFile, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.limits import TransferLimits
@@ -36,7 +37,7 @@ from comity.transfer.links import SourceHealth
 from comity.transfer.pieces import WantedFile
 from comity.transfer.range_source import LOCATE_TIMEOUT, MIN_RANGE_SIZE, RangeSource
 from comity.transfer.sources import BlobSource, LocalSource, SourceKey
-from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, PieceRecord
+from comity.trust.artifact import PIECE_SIZE, RECORD_BYTES, Manifest, PieceRecord
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, NotFound, Refused, Unavailable, Untrusted
 from comity.trust.statement import SideObject
@@ -439,16 +440,20 @@ class FileFetcher:
         missing = await self._pools.files(missing_side_objects, self._store, objects)
         return await self._peers.share(missing, next_batch, fetch) if missing else {}
 
-    async def require_records(self, want: Want, layout: PieceLayout) -> None:
-        """Make sure that the piece records of a stored blob are stored. Raises Untrusted if `layout` does not match the
-        blob."""
-        if await self._known(want, layout) is not None:
-            return
-        if (derived := derived_records(want.size, want.digest, layout)) is not None:
-            await self._store_records(want, layout, derived)
-            return
-        await self._pools.whole_files(self._uploads.records, want, layout.layout)
-        await self._known(want, layout)  # compares the root
+    async def require_records(self, manifest: Manifest, index: PieceIndex) -> None:
+        """Make sure that the piece records of the files of an artifact, which are stored, are stored too in the layouts
+        of this index. Raises Untrusted if a layout does not match its file."""
+        derived, larger = list[FileRecords](), list[tuple[Want, PieceLayout]]()
+        for want, layout in await self._pools.hashing(self._uploads.unrecorded, manifest, index):
+            if (records := derived_records(want.size, want.digest, layout)) is None:
+                larger.append((want, layout))
+            else:
+                derived.append(FileRecords(want.digest, want.size, layout.layout, encode_records(records)))
+        if derived:
+            await self._ledger.run(self._ledger.tables.pieces.store_all, derived)
+        for want, layout in larger:
+            await self._pools.whole_files(self._uploads.records, want, layout.layout)
+            await self._known(want, layout)  # compares the root
 
     async def _store_records(self, want: Want, layout: PieceLayout, records: Sequence[PieceRecord]) -> None:
         store = self._ledger.tables.pieces.store_records

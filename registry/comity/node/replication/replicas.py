@@ -29,8 +29,6 @@ from comity.node.replication.held_copies import CompletedCopy, HeldCopies, OwnHo
 from comity.node.replication.wanted import PublicationReader, WantedArtifacts
 from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.uploads import Want, missing_files, read_artifact
-from comity.rules.pieces import PieceIndex
-from comity.trust.artifact import Manifest
 from comity.trust.copies import hold_of
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import ComityError, Malformed, NotFound, OutOfSpace, Unavailable, Untrusted
@@ -126,12 +124,7 @@ class ArtifactCopier:
             wanted.artifact, charge, wanted.name, manifest, missing, patience
         ) as received:
             await self._files.fetch(files, name=wanted.name, pace=pace, received=received)  # (2)
-            await self._remember_pieces(manifest, index)
-
-    async def _remember_pieces(self, manifest: Manifest, index: PieceIndex) -> None:
-        """Store the piece records of every file in this layout, also of files stored before."""
-        for entry, (_, layout) in zip(manifest.files, index.files, strict=True):
-            await self._files.require_records(Want(entry.sha256, entry.size, entry.path), layout)
+            await self._files.require_records(manifest, index)  # also of files that were stored before
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
         """Piece indexes in the holds of other nodes, alternating between logs."""
