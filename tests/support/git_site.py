@@ -185,8 +185,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             "CONTENT_LENGTH": str(len(body)),
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
         }
-        out = subprocess.run(["git", "http-backend"], env=environ, input=body, check=False, capture_output=True).stdout
-        head, _, rest = out.partition(b"\r\n\r\n")
+        ran = subprocess.run(["git", "http-backend"], env=environ, input=body, check=False, capture_output=True)
+        head, ended, rest = ran.stdout.partition(b"\r\n\r\n")
+        if not ended:
+            self._reply(500, b"git http-backend ended with %d: %s" % (ran.returncode, ran.stderr), {})
+            return
         headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
         status = int(headers.pop("Status", "200").split()[0])
         self._reply(status, rest, headers)

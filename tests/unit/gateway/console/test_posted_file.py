@@ -21,12 +21,19 @@ from support.examples import examples
 
 BOUNDARY = b"----browser0123"
 FIELD = b'Content-Disposition: form-data; name="file"; filename="a.bin"'
+DELIMITER = b"\r\n--" + BOUNDARY
 PIECES = st.sampled_from([b"\r\n--", b"\r\n", BOUNDARY[:-1], b"--" + BOUNDARY, b"\r\n\r\n", b"\0", b"x" * 70])
+CONTENTS = (
+    st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=12)
+    .map(b"".join)
+    .filter(lambda content: DELIMITER not in content)
+)
+"""Much like a form, without the line that ends the file: a browser chooses a boundary that the file does not have."""
 
 
 def body(content: bytes, field: bytes = FIELD, end: bytes = b"--\r\n") -> bytes:
     head = b"--" + BOUNDARY + b"\r\n" + field + b"\r\nContent-Type: application/octet-stream\r\n\r\n"
-    return head + content + b"\r\n--" + BOUNDARY + end
+    return head + content + DELIMITER + end
 
 
 def read(data: bytes, size: int = 1 << 16) -> str:
@@ -36,10 +43,9 @@ def read(data: bytes, size: int = 1 << 16) -> str:
     return part.digest()
 
 
-@given(st.lists(st.one_of(PIECES, st.binary(max_size=40)), max_size=12), st.integers(1, 90))
+@given(CONTENTS, st.integers(1, 90))
 @settings(max_examples=examples(60))
-def test_the_digest_is_that_of_the_content_however_it_is_cut(pieces: list[bytes], size: int) -> None:
-    content = b"".join(pieces).replace(b"\r\n--" + BOUNDARY, b"")
+def test_the_digest_is_that_of_the_content_however_it_is_cut(content: bytes, size: int) -> None:
     assert read(body(content), size) == hashlib.sha256(content).hexdigest()
 
 
@@ -78,7 +84,7 @@ def test_a_file_is_refused_as_soon_as_it_is_too_large_and_little_of_it_is_kept(m
     monkeypatch.setattr(posted_file, "MAX_FILE", 100_000)
     assert read(body(b"x" * 100_000)) == hashlib.sha256(b"x" * 100_000).hexdigest()
     part = PostedPart(BOUNDARY)
-    part.add(body(b"")[: -len(b"\r\n--" + BOUNDARY + b"--\r\n")])
+    part.add(body(b"")[: -len(DELIMITER + b"--\r\n")])
     given = 0
     with pytest.raises(Malformed) as refused:
         for _ in range(1_000):
@@ -94,7 +100,7 @@ async def test_a_request_is_read_no_further_than_its_bound(monkeypatch: pytest.M
 
     async def sent() -> AsyncIterator[bytes]:
         nonlocal taken
-        yield body(b"")[: -len(b"\r\n--" + BOUNDARY + b"--\r\n")]
+        yield body(b"")[: -len(DELIMITER + b"--\r\n")]
         while taken < 10_000_000:
             taken += 1_000
             yield b"x" * 1_000
