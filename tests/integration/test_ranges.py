@@ -296,6 +296,23 @@ async def test_right_ranges_are_used(tmp_path: Path, identity: TlsIdentity) -> N
 
 
 @pytest.mark.usefixtures("distance")
+@pytest.mark.parametrize("line", [b"HTTP/1.1 206 OK\r\nConnection: close", b"HTTP/1.0 206 OK"])
+async def test_a_server_that_closes_the_connection_after_each_answer_brings_a_file(
+    tmp_path: Path, identity: TlsIdentity, line: bytes
+) -> None:
+    """One such server ended every copy for which it was asked, whatever other sources there were."""
+
+    def closes(wrapped: ssl.SSLSocket, offset: int, length: int) -> None:
+        sent = answer(offset, WEIGHTS[offset : offset + length])
+        wrapped.sendall(line + sent[sent.index(b"\r\n") :])
+        raise OSError
+
+    fetched = await over_https(tmp_path, identity, closes)
+    assert (tmp_path / "got").read_bytes() == WEIGHTS
+    assert not fetched.dropped
+
+
+@pytest.mark.usefixtures("distance")
 async def test_another_certificate_is_sent_nothing(tmp_path: Path, identity: TlsIdentity) -> None:
     key = PrivateKey.generate("ecdsa-p256")
     with host(TlsIdentity(make_certificate(key), key), right) as stranger:

@@ -52,7 +52,7 @@ class RangeClient:
         self.address = address
         self.pin = pin
         self._connection = _PinnedConnection(address, pin, permission)
-        self._response: http.client.HTTPResponse | None = None
+        self._response: _Response | None = None
         self._buffered = False
         self._ahead: tuple[int, int] | None = None
 
@@ -99,7 +99,9 @@ class RangeClient:
     def ask_ahead(self, url: RangeUrl, offset: int, length: int) -> None:
         """Request one more range while the answer of the one before is read, so that no round trip is idle (RFC 9112,
         section 9.3.2). The next `ask` must be for it. At least `PIPELINED` bytes of the answer are still to be read.
-        Raises Unavailable (CONNECTION)."""
+        Does nothing if the server closes the connection after that answer. Raises Unavailable (CONNECTION)."""
+        if self._response is not None and self._response.last:
+            return
         with self._connection_errors():
             self._send(url, offset, length)
         self._ahead = offset, length
@@ -130,9 +132,11 @@ class RangeClient:
                 arrived(filled - told)
 
     def done(self) -> None:
-        """The whole answer was read: the connection may be used again."""
+        """The whole answer was read: the connection may be used again, if the server keeps it."""
         if self._response is not None:
             self._response.close()
+            if self._response.last:
+                self.close()
             self._response = None
 
     def abort(self) -> None:
@@ -173,6 +177,7 @@ class RangeClient:
 
     def _receive_head(self, offset: int, length: int) -> None:
         response = self._connection.getresponse()
+        assert isinstance(response, _Response)
         try:
             _check(response, offset, length, self.address)
         except ComityError:
@@ -183,8 +188,21 @@ class RangeClient:
         self._response, self._buffered = response, True
 
 
+class _Response(http.client.HTTPResponse):
+    """Leaves the socket to its connection, which reads from it and can abort. `http.client` would take it away from
+    there when the server says that it closes the connection after this answer, which `last` says."""
+
+    last = False
+
+    def begin(self) -> None:
+        super().begin()
+        self.last, self.will_close = bool(self.will_close), False
+
+
 class _PinnedConnection(http.client.HTTPSConnection):
     """Checks the certificate before it sends the first request."""
+
+    response_class = _Response
 
     def __init__(self, address: Address, pin: CertificatePin | None, permission: Permission | None) -> None:
         context = ssl.create_default_context() if pin is None else unverified_context("http/1.1")

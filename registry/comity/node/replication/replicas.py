@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -91,9 +92,12 @@ class ArtifactCopier:
             await self._held.set_damaged(wanted.artifact, damaged=False)
 
     async def _copy(self, wanted: Copy) -> None:
-        indexes = (*wanted.indexes, *await self._ledger.run(self._indexes_in_holds, wanted.artifact))
+        in_holds = await self._ledger.run(self._indexes_in_holds, wanted.artifact)
+        indexes = deque(dict.fromkeys((*wanted.indexes, *in_holds)))
+        # Each try begins with another one: a node may serve records for a false index, and then no bytes for ever.
+        indexes.rotate(-wanted.failures)
         failure: ComityError = Unavailable("no piece index", why=short(wanted.artifact))
-        for pieces in dict.fromkeys(indexes):
+        for pieces in indexes:
             try:
                 await self._copy_by(wanted, pieces)
             except ComityError as error:
@@ -401,6 +405,9 @@ class Replicas:
             failure = error if isinstance(error, ComityError) else Unavailable("the copy timed out", code="PATIENCE")
             rest = self._copies.failed(job, self._now(), failure)
             _log.warning("not copied yet", name=copy.name, artifact=copy.artifact, why=str(error), rest=rest)
+        except Exception:  # it rests as after any failure, so that it does not take every turn of the workers
+            self._copies.failed(job, self._now())
+            raise
         except BaseException:
             self._copies.preempted(job, self._now())
             raise

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -166,6 +167,24 @@ async def test_a_flood_of_publications_does_not_delay_the_first_copy_from_anothe
     assert {name for name, _ in copied} >= {"c/d@v1"}
     assert max(read for name, read in copied if name == "c/d@v1") <= 2 * PAGE + 1
     assert bench.read == PAGES * PAGE + 1, "each is read once"
+
+
+async def test_a_copy_that_ends_by_an_unexpected_error_rests_while_others_are_copied(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was queued again without a rest, and took the turns of all workers."""
+    tried = list[str]()
+
+    async def complete(copy: Copy) -> None:
+        tried.append(copy.name)
+        assert copy.name != "a/bad@v1"
+
+    monkeypatch.setattr(bench.replicas._copier, "complete", complete)
+    bench.prove(FLOODED, [FLOOD.publish(name, Release(name.encode())) for name in ("a/bad@v1", "a/good@v1")])
+    for _ in range(4):
+        with suppress(AssertionError):
+            await bench.replicas._work()
+    assert sorted(tried) == ["a/bad@v1", "a/good@v1"]
 
 
 async def test_a_held_artifact_that_many_claim_is_neither_looked_up_nor_queued(bench: Bench) -> None:
