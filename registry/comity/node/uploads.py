@@ -332,11 +332,22 @@ class Uploads:
             check_records(records, size=want.size, expected=layout)
 
     def unrecorded(self, manifest: Manifest, index: PieceIndex) -> list[tuple[Want, PieceLayout]]:
-        """The files of an artifact of which no piece records are stored in the layout of the index. Blocking. Raises
-        Untrusted (PIECE-RECORDS) if stored ones do not match the index."""
-        stored, missing = self._ledger.tables.pieces.all_records({entry.sha256 for entry in manifest.files}), []
+        """The files of an artifact of which no piece records are stored in the layout of the index: each once, under
+        whatever number of paths it is listed, because each is read whole. Blocking.
+
+        Raises Untrusted (PIECE-RECORDS) if stored ones do not match the index, or it has two roots for one file.
+        """
+        stored = self._ledger.tables.pieces.all_records({entry.sha256 for entry in manifest.files})
+        missing, known = [], dict[tuple[Digest, str], tuple[int, PieceLayout]]()
         for want, layout in _files_with_layouts(manifest, index):
-            if (records := stored.get((want.digest, layout.layout))) is None:
+            key, said = (want.digest, layout.layout), (want.size, layout)
+            if (before := known.get(key)) is not None:
+                if before != said:
+                    why = f"{want.path} is listed under another path with another size or root"
+                    raise Untrusted("piece records refused", why=why, code="PIECE-RECORDS")
+                continue
+            known[key] = said
+            if (records := stored.get(key)) is None:
                 missing.append((want, layout))
             else:
                 check_records(records, size=want.size, expected=layout)
@@ -452,10 +463,18 @@ def read_artifact(store: BlobStore, manifest: SideObject, pieces: SideObject) ->
     Raises Malformed, and Untrusted (PIECE-INDEX) if they do not list the same files.
     """
     contents = read_manifest(store, manifest)
+    if pieces.size > most_index(contents):  # else a member could have every other one parse 64 MiB for each artifact
+        raise Untrusted("piece index refused", why="it is too large for the manifest's files", code="PIECE-INDEX")
     index = PieceIndex.parse(_document(store, pieces, MAX_INDEX))
     if [path for path, _ in index.files] != [entry.path for entry in contents.files]:
         raise Untrusted("piece index refused", why="it does not list the manifest's files", code="PIECE-INDEX")
     return contents, index
+
+
+def most_index(manifest: Manifest) -> int:
+    """Bytes that the piece index of these files has at most: some 130 a file, and the path, of which JSON escapes two
+    characters by one more."""
+    return 256 + sum(256 + 2 * len(entry.path.encode()) for entry in manifest.files)
 
 
 def read_manifest(store: BlobStore, manifest: SideObject) -> Manifest:

@@ -102,10 +102,14 @@ def records_root(records: Iterable[PieceRecord]) -> Digest:
 
 
 def check_records(data: bytes, *, size: int, expected: PieceLayout) -> list[PieceRecord]:
-    """Parse untrusted records and verify them against `expected`. Raises Malformed/Untrusted (PIECE-RECORDS)."""
+    """Parse untrusted records and verify them against `expected`. Those of TENSOR_LAYOUT may still cut the file
+    elsewhere than its header says. Raises Malformed/Untrusted (PIECE-RECORDS)."""
     if len(data) != expected.count * RECORD_BYTES:
         raise Untrusted("piece records refused", why=f"expected {expected.count} records", code="PIECE-RECORDS")
     records = parse_records(data, size=size)
+    if expected.layout != TENSOR_LAYOUT and [record.length for record in records] != fixed_pieces(size):
+        why = f"they do not cut {size} bytes as {expected.layout} does"
+        raise Untrusted("piece records refused", why=why, code="PIECE-RECORDS")
     if records_root(records) != expected.root:
         raise Untrusted(
             "piece records refused", why="their root differs from the root in the index", code="PIECE-RECORDS"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+import itertools
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from comity.content.blobs import FolderStore
+from comity.content.blobs import FolderStore, piece_lengths
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
 from comity.node.metrics import Metrics
@@ -20,13 +22,16 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
-from comity.rules.pieces import FIXED_LAYOUT, PieceIndex, PieceLayout, records_root
+from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout, encode_records, records_root
+from comity.transfer.sources import SourceKey
 from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable, Untrusted
 from comity.trust.statement import SideObject
 from comity.wire import limits
+from comity.wire.blob import BlobStat
 from support.context import node_context
+from support.weights import safetensors
 
 DATA = b"weights\n"
 MANIFEST = Manifest.of([FileEntry("w.bin", len(DATA), sha256(DATA))])
@@ -135,6 +140,22 @@ async def test_a_failure_that_is_not_about_the_index_tries_no_other_index(scene:
     assert scene.claimed == []
 
 
+async def test_each_try_begins_with_another_index(scene: Scene) -> None:
+    """A node served records for a false index, and no bytes: every try began with that one, and ended there."""
+    copy = scene.copy(OTHER, GOOD)
+
+    async def fetch(files: Sequence[tuple[Want, PieceLayout]], **_: object) -> None:
+        if files[0][1].root != sha256(b"the right root"):
+            raise Unavailable("transfer timed out", code="PATIENCE")
+
+    scene.files.fetch = fetch  # type: ignore[method-assign]
+    with pytest.raises(Unavailable):
+        await scene.copier.complete(copy)
+    copy.failures = 1
+    await scene.copier.complete(copy)
+    assert scene.claimed == [SideObject.of(GOOD)]
+
+
 class AnyPeer:
     """A peer with this client."""
 
@@ -205,4 +226,88 @@ async def test_the_records_of_many_stored_files_are_kept_by_one_turn_of_the_ledg
     false = PieceIndex(tuple((path, PieceLayout(FIXED_LAYOUT, 1, sha256(b"root"))) for path in contents))
     with pytest.raises(Untrusted):
         await fetcher.require_records(manifest, false)
+    pools.close()
+
+
+class Holder(AnyPeer):
+    """A peer that has a file, and these records of it."""
+
+    key = host = SourceKey("node", "holder")
+    name = "holder"
+
+    def __init__(self, data: bytes, records: Sequence[PieceRecord]) -> None:
+        self.data = data
+
+        async def stat(digests: Sequence[Digest]) -> list[BlobStat]:
+            return [BlobStat(digest, True, len(data)) for digest in digests]
+
+        async def sent(digest: Digest, layout: str, most: int) -> bytes:
+            return encode_records(records)
+
+        super().__init__(SimpleNamespace(stat=stat, records=sent))
+
+    def over_https(self) -> None:
+        return None
+
+    async def read(self, digest: Digest, offset: int, length: int) -> AsyncIterator[bytes]:
+        yield self.data[offset : offset + length]
+
+
+def records_of(data: bytes, lengths: Sequence[int]) -> list[PieceRecord]:
+    ends = list(itertools.accumulate(lengths))
+    parts = [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return [PieceRecord(len(part), bytes.fromhex(sha256(part))) for part in parts]
+
+
+FIXED = bytes(PIECE_SIZE) + b"\1" * PIECE_SIZE
+TENSORS = safetensors({"first": bytes(300 * 1024), "second": b"\1" * 500 * 1024})
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "layout", "false"),
+    [
+        ("w.bin", FIXED, FIXED_LAYOUT, [PIECE_SIZE - 1, PIECE_SIZE, 1]),
+        ("w.safetensors", TENSORS, TENSOR_LAYOUT, [len(TENSORS)]),
+        ("w.safetensors", TENSORS, TENSOR_LAYOUT, [len(TENSORS) - 7, 7]),
+    ],
+)
+async def test_records_that_cut_a_file_elsewhere_than_its_layout_does_are_never_kept(
+    scene: Scene, path: str, data: bytes, layout: str, false: list[int]
+) -> None:
+    """They are true for the file, and matched the false index: every other artifact with the file was refused then."""
+    blob = sha256(data)
+    true = records_of(data, piece_lengths(path, io.BytesIO(data), len(data))[1])
+    honest = PieceLayout(layout, len(true), records_root(true))
+    lie = records_of(data, false)
+    ledger, pools = AsyncLedger(scene.ledger), Pools()
+    uploads = Uploads(ledger, scene.store, pools, Metrics())
+
+    def fetcher(records: Sequence[PieceRecord]) -> FileFetcher:
+        questions = PeerQuestions(lambda: [cast(Any, Holder(data, records))])
+        return FileFetcher(ledger, scene.store, pools, Metrics(), uploads, questions, cast(Any, None))
+
+    want, manifest = Want(blob, len(data), path), Manifest.of([FileEntry(path, len(data), blob)])
+    named = PieceLayout(layout, len(lie), records_root(lie))
+    with pytest.raises(Untrusted):
+        await fetcher(lie).fetch([(want, named)], name="m/x@v1")
+    await fetcher(true).fetch([(want, honest)], name="a/b@v1")
+    with pytest.raises(Untrusted):
+        await fetcher(lie).require_records(manifest, PieceIndex(((path, named),)))
+    await fetcher(true).require_records(manifest, PieceIndex(((path, honest),)))
+    assert scene.ledger.pieces.records(blob, layout) == encode_records(true)
+    pools.close()
+
+
+async def test_an_index_of_one_piece_says_nothing_about_a_file_of_tensors_that_is_stored(scene: Scene) -> None:
+    ledger, pools = AsyncLedger(scene.ledger), Pools()
+    uploads = Uploads(ledger, scene.store, pools, Metrics())
+    fetcher = FileFetcher(ledger, scene.store, pools, Metrics(), uploads, *cast(Any, (None, None)))
+    blob, path = sha256(TENSORS), "w.safetensors"
+    scene.store.put(blob, TENSORS)
+    manifest = Manifest.of([FileEntry(path, len(TENSORS), blob)])
+    one = PieceLayout(TENSOR_LAYOUT, 1, records_root(records_of(TENSORS, [len(TENSORS)])))
+    with pytest.raises(Untrusted):
+        await fetcher.require_records(manifest, PieceIndex(((path, one),)))
+    true = records_of(TENSORS, piece_lengths(path, io.BytesIO(TENSORS), len(TENSORS))[1])
+    assert scene.ledger.pieces.records(blob, TENSOR_LAYOUT) == encode_records(true)
     pools.close()

@@ -144,13 +144,16 @@ class OwnPieces:
         """The numbering of an artifact by a piece index. Raises Malformed, Untrusted, NotFound."""
         key = manifest.digest, pieces.digest
         with self._lock:
-            if key not in self._parsed:
-                numbers = PieceNumbers(*read_artifact(self._store, manifest, pieces))
-                self._parsed[key] = numbers, manifest.size + pieces.size
-                while len(self._parsed) > 1 and sum(size for _, size in self._parsed.values()) > MAX_DOCUMENTS:
-                    self._parsed.popitem(last=False)
-            self._parsed.move_to_end(key)
-            return self._parsed[key][0]
+            if key in self._parsed:
+                self._parsed.move_to_end(key)
+                return self._parsed[key][0]
+        # Without the lock: large documents take seconds, and others ask for those of other artifacts.
+        numbers = PieceNumbers(*read_artifact(self._store, manifest, pieces))
+        with self._lock:
+            self._parsed[key] = numbers, manifest.size + pieces.size
+            while len(self._parsed) > 1 and sum(size for _, size in self._parsed.values()) > MAX_DOCUMENTS:
+                self._parsed.popitem(last=False)
+        return numbers
 
     def records(self, file: FileEntry, layout: PieceLayout) -> Sequence[PieceRecord]:
         data = self._ledger.pieces.records(file.sha256, layout.layout)

@@ -19,7 +19,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from comity.content.blobs import BlobStore, FolderStore, lock_if_free
+from comity.content.blobs import BlobStore, FolderStore, lock_if_free, piece_lengths
 from comity.content.durable import disk_errors
 from comity.ledger.piece_records import FileRecords
 from comity.node.metrics import Metrics
@@ -29,7 +29,15 @@ from comity.node.replication.questions import PeerQuestions
 from comity.node.replication.side_objects import SideObjectFetcher, missing_side_objects, next_batch
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
-from comity.rules.pieces import PieceIndex, PieceLayout, check_records, derived_records, encode_records
+from comity.rules.pieces import (
+    FIXED_LAYOUT,
+    TENSOR_LAYOUT,
+    PieceIndex,
+    PieceLayout,
+    check_records,
+    derived_records,
+    encode_records,
+)
 from comity.transfer.batches import FINAL, SmallFile, fetch_batches
 from comity.transfer.fetch import FetchOptions, FetchResult, fetch_file
 from comity.transfer.limits import TransferLimits
@@ -445,7 +453,8 @@ class FileFetcher:
         of this index. Raises Untrusted if a layout does not match its file."""
         derived, larger = list[FileRecords](), list[tuple[Want, PieceLayout]]()
         for want, layout in await self._pools.hashing(self._uploads.unrecorded, manifest, index):
-            if (records := derived_records(want.size, want.digest, layout)) is None:
+            records = derived_records(want.size, want.digest, layout) if layout.layout == FIXED_LAYOUT else None
+            if records is None:  # how many pieces a tensor layout has, the header of the file says
                 larger.append((want, layout))
             else:
                 derived.append(FileRecords(want.digest, want.size, layout.layout, encode_records(records)))
@@ -490,6 +499,7 @@ class FileFetcher:
                 past_cache=lambda: want.size > PIECE_SIZE and not download.readers,  # who waits for the next pieces
             ),
         )
+        await self._pools.files(_require_cut, partial, want, layout, records)
         # Records first: after a crash in between there may be records without a blob, never a blob without records.
         await self._store_records(want, layout, records)
         if fetched.states:
@@ -578,3 +588,16 @@ class FileFetcher:
                     yield
                     return
             await asyncio.sleep(LOCK_POLL)
+
+
+def _require_cut(partial: Path, want: Want, layout: PieceLayout, records: Sequence[PieceRecord]) -> None:
+    """Compare the lengths of the records of a tensor layout with the header of the file: those of a false index would
+    be stored for every artifact that has the file. Blocking. Raises Untrusted (PIECE-INDEX); the partial file stays
+    for another index."""
+    if layout.layout != TENSOR_LAYOUT:
+        return
+    with disk_errors(f"{want.path} was not read"), partial.open("rb") as file:
+        cut = piece_lengths(want.path, file, want.size)
+    if cut != (TENSOR_LAYOUT, [record.length for record in records]):
+        why = f"it does not cut {want.path} as the header of the file says"
+        raise Untrusted("piece index refused", why=why, code="PIECE-INDEX")
