@@ -16,8 +16,8 @@ here. From 80 % on the status warns, and names the next step.
     missing side objects of a log  further ones are looked for when these have come
     audit results of a member      further ones are not counted; logged
     open files                     each listener has a share of them, and refuses further connections
-    disk of the ledger             uploads and copies stop at storage.reserve_bytes, before the ledger has no space
-    disk of the files              the same, where it is another one
+    disk of the files              uploads stop at storage.reserve_bytes, copies at replication.stop_free_bytes
+    disk of the ledger             the same, where it is the disk of the files; another one is warned about only
 """
 
 from __future__ import annotations

@@ -66,7 +66,9 @@ class Metrics:
         """The labels of `copy_space`."""
         self.peer_up = self._gauge("peer_up", "Whether the last exchange worked", "peer")
         self.peer_lag = self._gauge("peer_log_lag_seconds", "Seconds since the peer's log is ahead of the copy", "peer")
-        self.checkpoint_age = self._gauge("checkpoint_age_seconds", "Age of the own log's newest checkpoint")
+        self.checkpoint_age = self._gauge(
+            "checkpoint_age_seconds", "Seconds since another member last cosigned the own log; 0 before the first time"
+        )
         self.writer_running = self._gauge("writer_running", "Whether a process writes the ledger")
         self.writer_running.set(1)
         self.ledger_look_age = self._gauge(
