@@ -8,7 +8,7 @@ import click
 
 from comity_cli.command import Command, agree, examples, output
 from comity_cli.document import document
-from comity_cli.node_home import node_file, node_installed
+from comity_cli.node_home import node_file, node_installed, noted_act
 from comity_cli.nodes import home_option
 from comity_cli.output import plural
 
@@ -43,7 +43,8 @@ def command(directory: Path, yes: bool) -> None:
         sign = "it gave none" if state.silent is None else f"{state.silent:.0f} s ago"
         out.fact("last sign of life of the writer", sign)
         agree("End this writer?", yes=yes)
-    ended = end_writer(file)
+    with noted_act(directory, "takeover"):
+        ended = end_writer(file)
     out.done(f"the writer was ended: {plural(ended, 'connection')} to the database closed")
     out.hint('comity status   shows when another process writes; a process with role = "standby" begins by itself')
     out.answer(TakeoverDocument(state.silent, ended))

@@ -438,7 +438,7 @@ def _services(parts: _Parts) -> Services:
         operator=OperatorServicer(parts.submissions, parts.status, parts.charter, parts.links, acts),
         upstream=RecordedImports(parts.queue, acts),
         bundle=RecordedLoads(parts.replication.bundles, acts),
-        pin=PinServicer(copies.pins, membership),
+        pin=PinServicer(copies.pins, membership, acts),
         audit=AuditServicer(ledger, membership, home.clock, copies, acts),
     )
 

@@ -70,7 +70,7 @@ def _caller() -> str:
 
 
 class RecordedImports:
-    """Implements `UpstreamService`: writes a line for each import."""
+    """Implements `UpstreamService`: writes a line for each import and each check of an upstream."""
 
     def __init__(self, imports: UpstreamService, acts: OperatorActs) -> None:
         self._imports = imports
@@ -83,7 +83,8 @@ class RecordedImports:
                 yield event
 
     async def check(self, name: str, token: str = "") -> UpstreamCheck:
-        return await self._imports.check(name, token)
+        async with self._acts.recorded("import.recheck", name):
+            return await self._imports.check(name, token)
 
     async def decide(self, name: str, endpoint: str = "", hosts: tuple[str, ...] = (), *, keep: bool = False) -> None:
         async with self._acts.recorded("import.queue" if keep else "import.cancel", name, endpoint):

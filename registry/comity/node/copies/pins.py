@@ -34,6 +34,7 @@ from comity.node.copies.auditor import Auditor
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex, CopyRow, WantedFact
 from comity.node.members import Membership, Peer, PeerKey
+from comity.node.operator_acts import OperatorActs
 from comity.node.own_log import OwnLog, last_entry
 from comity.node.replication.link import PeerLink
 from comity.node.replication.replicas import Replicas
@@ -349,17 +350,19 @@ class WantedAnswers:
 class PinServicer:
     """Implements `PinService`."""
 
-    def __init__(self, repair: PinRepair, membership: Membership) -> None:
+    def __init__(self, repair: PinRepair, membership: Membership, acts: OperatorActs) -> None:
         self._repair = repair
         self._membership = membership
+        self._acts = acts
 
     async def decide(
         self, artifact: Digest, name: str = "", policy: CopyPolicy | None = None, *, keep: bool = False
     ) -> None:
-        if keep and not await self._repair.put(Pin(artifact, name, policy or CopyPolicy(0, 0))):
-            raise NotFound("no such artifact", why=f"no log that this node has names {short(artifact)}")
-        if not keep and not await self._repair.end(artifact):
-            raise NotFound("it is not pinned", why=short(artifact), hint="comity pin ls", code="NOT-PINNED")
+        async with self._acts.recorded("pin.add" if keep else "pin.rm", artifact, str(policy) if policy else ""):
+            if keep and not await self._repair.put(Pin(artifact, name, policy or CopyPolicy(0, 0))):
+                raise NotFound("no such artifact", why=f"no log that this node has names {short(artifact)}")
+            if not keep and not await self._repair.end(artifact):
+                raise NotFound("it is not pinned", why=short(artifact), hint="comity pin ls", code="NOT-PINNED")
 
     async def listed(self, artifact: Digest | None = None) -> AsyncGenerator[ListedPin, None]:
         for pin in sorted(self._repair.pins.values(), key=lambda pin: pin.artifact):

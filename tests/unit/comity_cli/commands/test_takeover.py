@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from comity.content.audit_log import LOG_FILE
 from comity.node.maintenance import takeover
 from comity.node.maintenance.takeover import WriterState
 from comity_cli.commands.takeover import command
@@ -23,6 +24,7 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_ended_connections_are_counted(home: Path) -> None:
     document = printed(command, "--node", home, "--yes")
     assert (document["silent"], document["ended"]) == (41.2, 4)
+    assert '"takeover"' in (home / LOG_FILE).read_text("utf-8")
 
 
 def test_a_person_is_asked_first(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
