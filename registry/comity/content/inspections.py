@@ -1,6 +1,7 @@
 """Answers of the inspection of files, kept by digest, name and version of the scanner: each is made once.
 
-The answer depends on the bytes, on the file's own name and on `SCANNER_VERSION`, and on nothing else. It is a cache
+The answer depends on the bytes, on the file's own name, on whether its path is that of a chunk of Zarr, and on
+`SCANNER_VERSION`, and on nothing else. It is a cache
 beside the ledger: a file that is damaged is removed, and its answers are made again. Answers of the version before are
 kept until the newer one has answered, so that a changed answer is noticed.
 
@@ -21,6 +22,7 @@ from typing import Final
 
 from comity.content.blobs import BlobStore, inspect_blob
 from comity.content.sqlite_cache import connect_sqlite_cache, locked_cache, opened_or_made_again
+from comity.formats.datasets import is_zarr_chunk
 from comity.formats.inspect import SCANNER_VERSION
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import Digest
@@ -31,7 +33,7 @@ INSPECTIONS_FILE: Final = "inspections.sqlite"
 """Beside the ledger."""
 MAX_CHANGED: Final = 1_000
 FAILED: Final = "the answers of the inspection were not read or written"
-_VERSION: Final = 1
+_VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS inspection (
     file BLOB NOT NULL, name TEXT NOT NULL, scanner INTEGER NOT NULL, answer TEXT NOT NULL,
@@ -115,7 +117,8 @@ class KeptInspections:
 
 
 def _key(file: Digest, path: str) -> tuple[bytes, str]:
-    return bytes.fromhex(file), PurePosixPath(path).name
+    place = PurePosixPath(path)
+    return bytes.fromhex(file), f".zarr/{place.name}" if is_zarr_chunk(place.parts) else place.name
 
 
 def _written(answer: Inspection) -> str:

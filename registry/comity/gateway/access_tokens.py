@@ -6,9 +6,11 @@ An unknown token is ignored and never logged, because it may be a secret for ano
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from starlette.requests import Request
 
@@ -19,6 +21,9 @@ from comity.node.threads import Clock, Pools
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Refused
 from comity.trust.frozen import frozen
+
+Permit: TypeAlias = Callable[[str], Awaitable[None]]
+"""Raises Refused if the reader may not read the repository of this name."""
 
 
 class GatewayAccess:
@@ -78,6 +83,10 @@ class GatewayAccess:
         token = await self.require_any(request)
         if token is not None and not token.allows(repository):
             raise Refused("the token does not cover this repository", hint="ask its operator", code="TOKEN-SCOPE")
+
+    def permit(self, request: Request) -> Permit:
+        """Return `require` of this request, for names that the address does not have."""
+        return functools.partial(self.require, request)
 
     async def reach(self, request: Request) -> tuple[str, ...]:
         """Return what the request may read, as `Token.reach` does. Raises as `require_any`, because an empty list would

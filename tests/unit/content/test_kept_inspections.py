@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -12,11 +13,15 @@ import pytest
 from comity.content import inspections
 from comity.content.blobs import FolderStore
 from comity.content.inspections import KeptInspections
+from comity.formats.inspect import inspect
 from comity.node.inspector import worse_answers
 from comity.trust.artifact import FileEntry
 from comity.trust.encoding import sha256
 from comity.trust.errors import NotFound
 from comity.trust.evidence import Inspection
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.examples import examples
 
 DATA = pickle.dumps({"a": 1})
 ENTRY = FileEntry("a/config.json", len(DATA), sha256(DATA))
@@ -47,6 +52,23 @@ def test_an_answer_is_made_once(opened: Opened, store: FolderStore, monkeypatch:
     again = opened()
     assert again.inspect(store, ENTRY) == again.kept(ENTRY.sha256, "other/config.json")
     assert again.kept(ENTRY.sha256, "config.yaml") is None, "the name decides how a text is interpreted"
+
+
+CHUNK = b"\x28\xb5\x2f\xfd" + bytes(range(40))
+PATHS = st.builds(
+    "/".join,
+    st.lists(st.sampled_from(["a.zarr", "B.ZARR", "c", "0", "0.0", "model.zarr.bak", "w.bin", "x"]), min_size=1),
+)
+
+
+@given(PATHS, PATHS, st.sampled_from([CHUNK, bytes(40), DATA]))
+@settings(max_examples=examples(300))
+def test_paths_share_an_answer_only_where_it_is_the_same(one: str, other: str, data: bytes) -> None:
+    """A stranger who published a chunk of Zarr under another path decided what a gateway said about it."""
+    digest = sha256(data)
+    if inspections._key(digest, one) == inspections._key(digest, other):
+        seen, again = (inspect(io.BytesIO(data), path, len(data)) for path in (one, other))
+        assert seen == again
 
 
 def test_a_file_that_is_not_here_has_no_answer(tmp_path: Path, opened: Opened) -> None:

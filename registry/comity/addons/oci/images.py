@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from comity.addons.oci.registry import Registry
+from comity.gateway.access_tokens import Permit
 from comity.gateway.hub.files import FileResponses
 from comity.gateway.hub.views import Snapshot
 from comity.rules.model_pack import IMAGE_INDEX, IMAGE_MANIFEST, Document
@@ -188,45 +189,47 @@ class ImageRegistry:
         self._kept: OrderedDict[Digest, LayoutImage | NotFound] = OrderedDict()
         self._bytes = 0
 
-    async def tagged(self, repository: str, tag: str) -> tuple[Document, Snapshot]:
+    async def tagged(self, repository: str, tag: str, permit: Permit) -> tuple[Document, Snapshot]:
         """Return the manifest of a version's image. Raises as `Registry.tagged`; NotFound (OCI-IMAGE) if the version
         has no image, or one that is not whole; and as `FileResponses.content` if its manifests cannot be read here."""
-        snapshot = await self._registry.tagged(repository, tag)
+        snapshot = await self._registry.tagged(repository, tag, permit)
         return (await self._image(snapshot)).top, snapshot
 
-    async def manifest(self, repository: str, digest: Digest) -> tuple[Document, Snapshot]:
+    async def manifest(self, repository: str, digest: Digest, permit: Permit) -> tuple[Document, Snapshot]:
         """Return a manifest by its digest. Raises NotFound (NO-SUCH-REVISION), and why the image that has it is
         refused."""
         missing = NotFound("no such manifest", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
-        image, snapshot = await self._with(repository, digest, missing)
+        image, snapshot = await self._with(repository, digest, missing, permit)
         if digest not in image.documents:
             raise missing
         return image.documents[digest], snapshot
 
-    async def blob(self, repository: str, digest: Digest) -> tuple[FileEntry, Snapshot]:
+    async def blob(self, repository: str, digest: Digest, permit: Permit) -> tuple[FileEntry, Snapshot]:
         """As `manifest`, of a blob. Raises NotFound (NO-SUCH-FILE)."""
         missing = NotFound("no such blob", why=f"sha256:{digest}", code="NO-SUCH-FILE")
-        image, snapshot = await self._with(repository, digest, missing)
+        image, snapshot = await self._with(repository, digest, missing, permit)
         if digest not in image.blobs:
             raise missing
         return image.blobs[digest], snapshot
 
-    async def with_image(self, repository: str, tags: Sequence[str]) -> list[str]:
+    async def with_image(self, repository: str, tags: Sequence[str], permit: Permit) -> list[str]:
         """Return those of the tags whose artifact says that it has an image and may be served."""
         found = []
         for tag in tags:
             try:
-                snapshot = await self._registry.tagged(repository, tag)
+                snapshot = await self._registry.tagged(repository, tag, permit)
             except ComityError:
                 continue
             if has_image(snapshot.manifest):
                 found.append(tag)
         return found
 
-    async def _with(self, repository: str, digest: Digest, missing: NotFound) -> tuple[LayoutImage, Snapshot]:
+    async def _with(
+        self, repository: str, digest: Digest, missing: NotFound, permit: Permit
+    ) -> tuple[LayoutImage, Snapshot]:
         """Return the image of a version that has a file of this digest, preferably in its image."""
         refused: ComityError = missing
-        async for snapshot in self._registry.versions(repository, missing):
+        async for snapshot in self._registry.versions(repository, missing, permit):
             if not has_image(snapshot.manifest) or digest not in (await self._registry.pack(snapshot)).files:
                 continue
             try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 from comity.addons.oci.manifests import (
     ModelPack,
@@ -22,6 +22,7 @@ from comity.addons.oci.manifests import (
 )
 from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.addons.oci.ollama import choose_image
+from comity.gateway.access_tokens import Permit
 from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
 from comity.gateway.hub.mirrored import LocalStatements
 from comity.gateway.hub.read_through import ReadThroughRoutes
@@ -44,6 +45,9 @@ MAX_BYTES: Final = 32 * 1024 * 1024
 """Maximum bytes of all kept statements, of all kept referrers, and of all proofs that may be asked for, each."""
 MAX_RECENT: Final = 4_096
 """Repositories of which the version that was asked for last is kept."""
+
+_About: TypeAlias = tuple[Digest, Digest | None]
+"""An artifact, and the publisher of the name under which it is served."""
 
 
 @frozen
@@ -68,14 +72,14 @@ class Registry:
         self._catalogue = read_through.catalogue
         self._pools = pools
         self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
-        self._statements: AnswerCache[Digest, Statements] = AnswerCache(
+        self._statements: AnswerCache[_About, Statements] = AnswerCache(
             now,
             MAX_BYTES,
             lambda found: 1 + found.size,
             changes,
             lambda found: found.subjects,
         )
-        self._referrers: AnswerCache[Digest, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
+        self._referrers: AnswerCache[_About, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
         self._listed = _RecentDocuments()
         self._recent: OrderedDict[str, str] = OrderedDict()
 
@@ -84,10 +88,10 @@ class Registry:
         await self._statements.close()
         await self._referrers.close()
 
-    async def tagged(self, repository: str, tag: str) -> Snapshot:
+    async def tagged(self, repository: str, tag: str, permit: Permit) -> Snapshot:
         """Return the artifact of a tag; `latest` is the newest version, unless a version has that name. Raises as
         `ReadThroughRoutes.snapshot`."""
-        snapshot = await self._tagged(repository, tag)
+        snapshot = await self._tagged(repository, tag, permit)
         self._recent[repository.lower()] = snapshot.commit
         self._recent.move_to_end(repository.lower())
         if len(self._recent) > MAX_RECENT:
@@ -106,25 +110,24 @@ class Registry:
         """Return Ollama's manifest of the file that `tag` means. Raises NotFound (NO-SUCH-FILE)."""
         return Document(await self._pools.hashing(choose_image, snapshot.manifest, tag), OLLAMA_MANIFEST)
 
-    async def manifest(self, repository: str, digest: Digest) -> tuple[Document, Snapshot]:
+    async def manifest(self, repository: str, digest: Digest, permit: Permit) -> tuple[Document, Snapshot]:
         """Return a manifest by its digest, and the artifact that it is of or about. Raises NotFound (NO-SUCH-REVISION),
         and what hides the last version."""
         missing = NotFound("no such manifest", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
-        found = await self._find(repository, digest, missing)
+        found = await self._find(repository, digest, missing, permit)
         if not isinstance(found.content, Document):
             raise missing
         return found.content, found.snapshot
 
-    async def blob(self, repository: str, digest: Digest) -> FoundBlob:
+    async def blob(self, repository: str, digest: Digest, permit: Permit) -> FoundBlob:
         """Raises NotFound (NO-SUCH-FILE), and what hides the last version."""
-        return await self._find(
-            repository, digest, NotFound("no such blob", why=f"sha256:{digest}", code="NO-SUCH-FILE")
-        )
+        missing = NotFound("no such blob", why=f"sha256:{digest}", code="NO-SUCH-FILE")
+        return await self._find(repository, digest, missing, permit)
 
-    async def referrers(self, repository: str, digest: Digest, kind: str | None) -> bytes:
+    async def referrers(self, repository: str, digest: Digest, kind: str | None, permit: Permit) -> bytes:
         """Return the image index of what refers to a manifest, or of those of an artifact type: of nothing, unless it
         is the ModelPack manifest of a version."""
-        async for snapshot in self.versions(repository, None):
+        async for snapshot in self.versions(repository, None, permit):
             manifest = (await self.pack(snapshot)).manifest
             if manifest is not None and manifest.digest == digest:
                 found = await self._referrers_of(snapshot, manifest)
@@ -132,13 +135,13 @@ class Registry:
                 return found.index(kind, withdrawn=await self._catalogue.is_withdrawn(repository, snapshot.artifact))
         return Referrers(digest, (), {}, {}).index(kind)
 
-    async def attached(self, repository: str, digest: Digest, what: str) -> tuple[Document, Snapshot]:
+    async def attached(self, repository: str, digest: Digest, what: str, permit: Permit) -> tuple[Document, Snapshot]:
         """Return the manifest at the tag of the signatures (`sig`) or summaries (`att`) of a manifest. Raises NotFound
         (NO-SUCH-REVISION) if it is not the ModelPack manifest of a version, or nobody whose words count signed one; and
         what hides the last version."""
         kind = "signature" if what == "sig" else "verification summary"
         missing = NotFound(f"no {kind} of this image", why=f"sha256:{digest}", code="NO-SUCH-REVISION")
-        async for snapshot in self.versions(repository, missing):
+        async for snapshot in self.versions(repository, missing, permit):
             manifest = (await self.pack(snapshot)).manifest
             if manifest is not None and manifest.digest == digest:
                 found = (await self._statements_about(snapshot, manifest)).referrers.attached
@@ -146,9 +149,9 @@ class Registry:
                     return found[what], snapshot
         raise missing
 
-    async def _find(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
+    async def _find(self, repository: str, digest: Digest, missing: ComityError, permit: Permit) -> FoundBlob:
         withdrawn: FoundBlob | None = None
-        async for snapshot in self.versions(repository, missing):
+        async for snapshot in self.versions(repository, missing, permit):
             pack = await self.pack(snapshot)
             content = pack.files.get(digest) or pack.documents.get(digest)
             if content is None:
@@ -157,13 +160,13 @@ class Registry:
             if isinstance(content, Document) or not await local.withdrawn(snapshot.artifact):
                 return found
             withdrawn = withdrawn or found  # another version may have the same file
-        return withdrawn or await self._find_referrer(repository, digest, missing)
+        return withdrawn or await self._find_referrer(repository, digest, missing, permit)
 
-    async def _find_referrer(self, repository: str, digest: Digest, missing: ComityError) -> FoundBlob:
+    async def _find_referrer(self, repository: str, digest: Digest, missing: ComityError, permit: Permit) -> FoundBlob:
         """As `_find`, of what refers to a version. A search for a digest that nobody has costs no new proofs whenever a
         log has grown, but those of one version."""
         first: tuple[Snapshot, Document] | None = None
-        async for snapshot in self.versions(repository, missing):
+        async for snapshot in self.versions(repository, missing, permit):
             subject = (await self.pack(snapshot)).manifest
             if subject is None:
                 continue
@@ -178,7 +181,9 @@ class Registry:
                 return FoundBlob(first[0], content)
         raise missing
 
-    async def versions(self, repository: str, missing: ComityError | None) -> AsyncGenerator[Snapshot, None]:
+    async def versions(
+        self, repository: str, missing: ComityError | None, permit: Permit
+    ) -> AsyncGenerator[Snapshot, None]:
         """Yield the artifacts of the repository that may be served, each once. Raises why the last one is not served,
         unless `missing` is None."""
         recent, seen = self._recent.get(repository.lower()), set[Digest]()
@@ -186,7 +191,7 @@ class Registry:
         failure: ComityError | None = None
         for revision in (*([recent] if recent else []), *newest_first):
             try:
-                snapshot = await self._read_through.snapshot(repository, revision)
+                snapshot = await self._read_through.snapshot(repository, revision, permit)
             except ComityError as error:
                 failure = error
                 continue
@@ -196,13 +201,13 @@ class Registry:
         if failure is not None and missing is not None:
             raise failure
 
-    async def _tagged(self, repository: str, tag: str) -> Snapshot:
+    async def _tagged(self, repository: str, tag: str, permit: Permit) -> Snapshot:
         if tag != LATEST:
-            return await self._read_through.snapshot(repository, tag)
+            return await self._read_through.snapshot(repository, tag, permit)
         try:
             return await self._catalogue.snapshot(repository, tag)
         except NotFound:
-            return await self._read_through.snapshot(repository, MAIN)
+            return await self._read_through.snapshot(repository, MAIN, permit)
 
     async def _referrers_of(self, snapshot: Snapshot, subject: Document) -> Referrers:
         async def make() -> Referrers:
@@ -212,10 +217,12 @@ class Registry:
             about = subject, snapshot.manifest, known.entries, proofs, known.more, known.of_image
             return await self._pools.hashing(make_referrers, *about)
 
-        return await self._referrers.get(snapshot.artifact, make)
+        return await self._referrers.get((snapshot.artifact, _publisher(snapshot)), make)
 
     async def _statements_about(self, snapshot: Snapshot, subject: Document) -> Statements:
         """Return what is valid until a statement about the artifact is proven, however the logs grow."""
+
+        publisher = _publisher(snapshot)
 
         async def make() -> Statements:
             local = self._catalogue.local_artifacts
@@ -223,11 +230,15 @@ class Registry:
                 said = await local.statements(snapshot.artifact)
             except NotFound:  # it is being imported, and nothing is logged yet
                 said = LocalStatements()
-            publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
             found = await local.said_of_image(snapshot.artifact, publisher, subject.digest)
             return await self._pools.hashing(make_statements, subject, snapshot.manifest, said, found)
 
-        return await self._statements.get(snapshot.artifact, make)
+        return await self._statements.get((snapshot.artifact, publisher), make)
+
+
+def _publisher(snapshot: Snapshot) -> Digest | None:
+    """Whose signatures of the image count: the same bytes may have other names, of others or of none."""
+    return snapshot.claim.by if isinstance(snapshot.claim, Published) else None
 
 
 def _content(digest: Digest, referrers: Referrers) -> FileEntry | Document | None:

@@ -27,7 +27,7 @@ from comity.addons.oci.images import FOLDER, ImageRegistry
 from comity.addons.oci.manifests import attached_to
 from comity.addons.oci.ollama import list_models
 from comity.addons.oci.registry import LATEST, MAX_VERSIONS, Registry
-from comity.gateway.access_tokens import GatewayAccess
+from comity.gateway.access_tokens import GatewayAccess, Permit
 from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.http import error_response
 from comity.gateway.hub.catalogue import RepositoryList
@@ -145,17 +145,18 @@ class OciRoutes:
 
     async def manifest(self, request: Request) -> Response:
         repository, reference = _repository(request), request.path_params["reference"]
+        permit = self._access.permit(request)
         if ":" in reference:
-            return _manifest(*await self._registry.manifest(repository, _digest(reference)))
+            return _manifest(*await self._registry.manifest(repository, _digest(reference), permit))
         if (attached := attached_to(reference)) is not None:
-            return _manifest(*await self._registry.attached(repository, *attached))
+            return _manifest(*await self._registry.attached(repository, *attached, permit))
         if any(IMAGE_MANIFEST in accepted for accepted in request.headers.getlist("accept")):
-            return await self._model_pack(await self._registry.tagged(repository, reference))
-        return await self._ollama_manifest(repository, reference)
+            return await self._model_pack(await self._registry.tagged(repository, reference, permit))
+        return await self._ollama_manifest(repository, reference, permit)
 
     async def blob(self, request: Request) -> Response:
         repository, digest = _repository(request), _digest(request.path_params["digest"])
-        found = await self._registry.blob(repository, digest)
+        found = await self._registry.blob(repository, digest, self._access.permit(request))
         if isinstance(found.content, FileEntry):
             response = await self._files.response(request, found.snapshot.claim, found.content)
         else:
@@ -166,7 +167,7 @@ class OciRoutes:
     async def referrers(self, request: Request) -> Response:
         repository, digest = _repository(request), _digest(request.path_params["digest"])
         kind = request.query_params.get("artifactType") or None
-        index = await self._registry.referrers(repository, digest, kind)
+        index = await self._registry.referrers(repository, digest, kind, self._access.permit(request))
         filtered = {"OCI-Filters-Applied": "artifactType"} if kind else {}
         return Response(index, media_type=IMAGE_INDEX, headers=filtered)
 
@@ -177,16 +178,16 @@ class OciRoutes:
             raise NotFound("no OCI form of this artifact", why=why, hint="comity pull NAME", code="NO-SUCH-REVISION")
         return _manifest(document, snapshot)
 
-    async def _ollama_manifest(self, repository: str, tag: str) -> Response:
+    async def _ollama_manifest(self, repository: str, tag: str, permit: Permit) -> Response:
         """A tag of Ollama is a version, else a quantisation in the newest version. A version without a file for Ollama
         has only the form of an OCI registry, which is the answer then, whatever the client accepts."""
         try:
             snapshot, wanted = await self._read_through.catalogue.snapshot(repository, tag), LATEST
         except NotFound:
-            snapshot, wanted = await self._read_through.snapshot(repository, MAIN), tag
+            snapshot, wanted = await self._read_through.snapshot(repository, MAIN, permit), tag
         if wanted == LATEST and not list_models(snapshot.manifest):
             return await self._model_pack(snapshot)
-        return _manifest(await self._registry.ollama_image(snapshot, wanted))
+        return _manifest(await self._registry.ollama_image(snapshot, wanted), snapshot)
 
 
 class ImageRoutes:
@@ -215,19 +216,19 @@ class ImageRoutes:
         """The tags of the artifact whose version has an image; a page may have fewer than were asked for."""
         repository, (most, last) = _repository(request), _page(request)
         shown, after = _tags_after(await self._read_through.refs(repository), min(most, MAX_VERSIONS), last)
-        found = await self._images.with_image(repository, shown)
+        found = await self._images.with_image(repository, shown, self._access.permit(request))
         return _listed(request, {"name": f"{repository}/{FOLDER}", "tags": found}, after, most)
 
     async def manifest(self, request: Request) -> Response:
         repository, reference = _repository(request), request.path_params["reference"]
+        permit = self._access.permit(request)
         if ":" in reference:
-            document, _ = await self._images.manifest(repository, _digest(reference))
-            return _manifest(document)
-        return _manifest(*await self._images.tagged(repository, reference))
+            return _manifest(*await self._images.manifest(repository, _digest(reference), permit))
+        return _manifest(*await self._images.tagged(repository, reference, permit))
 
     async def blob(self, request: Request) -> Response:
         digest = _digest(request.path_params["digest"])
-        file, snapshot = await self._images.blob(_repository(request), digest)
+        file, snapshot = await self._images.blob(_repository(request), digest, self._access.permit(request))
         response = await self._files.response(request, snapshot.claim, file)
         response.headers["Docker-Content-Digest"] = f"sha256:{digest}"
         return response
@@ -248,12 +249,14 @@ def _tags_after(refs: Refs, most: int, last: str) -> tuple[list[str], str]:
     return shown, shown[-1] if shown and len(later) > len(shown) else ""
 
 
-def _manifest(document: Document, snapshot: Snapshot | None = None) -> Response:
-    """The response with a manifest, and the notices about the artifact that it is of."""
+def _manifest(document: Document, snapshot: Snapshot) -> Response:
+    """The response with a manifest, and the notices about the artifact that it is of or about."""
     digest = f"sha256:{document.digest}"
     headers = {"Docker-Content-Digest": digest, "ETag": f'"{digest}"', "Vary": "Accept"}
     response = Response(document.data, media_type=document.media, headers=headers)
-    for topic, text in snapshot.notices if snapshot is not None else ():
+    if snapshot.continues:
+        response.headers["X-Comity-Continues"] = snapshot.continues.header
+    for topic, text in snapshot.notices:
         words = clean(f"{topic}: {text}", MAX_WARNING).encode("ascii", "replace").decode("ascii")
         response.headers.append("Warning", f'299 - "{words.replace(chr(92), "/").replace(chr(34), chr(39))}"')
     return response

@@ -84,7 +84,8 @@ class WheelRoutes:
 
     async def _snapshot(self, request: Request) -> Snapshot:
         """Raises as `ReadThroughRoutes.snapshot`."""
-        return await self._read_through.snapshot(_repository(request), request.path_params["revision"])
+        permit = self._access.permit(request)
+        return await self._read_through.snapshot(_repository(request), request.path_params["revision"], permit)
 
     async def _index(self, snapshot: Snapshot) -> WheelIndex:
         async def make() -> WheelIndex:

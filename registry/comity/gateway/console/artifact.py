@@ -203,14 +203,14 @@ class ArtifactPages:
         self._states = states
         self._copies = index
         self._clock = home.clock
-        self._pages: AnswerCache[tuple[str, Digest], ArtifactPage] = AnswerCache(
+        self._pages: AnswerCache[tuple[str, Digest, str], ArtifactPage] = AnswerCache(
             Generations(home.ledger, lambda: catalogue.judge.basis).now, MAX_PAGES
         )
 
     async def page(self, name: str, revision: str) -> ArtifactPage:
         """Raises as `Catalogue.snapshot` does."""
         snapshot = await self.catalogue.snapshot(name, revision)
-        key = (snapshot.repository.lower(), snapshot.artifact)
+        key = snapshot.repository.lower(), snapshot.artifact, snapshot.label
         return await self._pages.get(key, lambda: self._make(snapshot))
 
     async def close(self) -> None:

@@ -274,7 +274,7 @@ class Catalogue:
             if await self._mirrors.repository(name) is None:
                 raise
             raise NotFound(f"{name} has no {revision[:80]!r}", why=error.why, code="NO-SUCH-REVISION") from error
-        key = repository.name, candidate.artifact
+        key = repository.name, candidate.publication.entry.digest  # two versions may have the same bytes
         return await self._snapshots.get(key, lambda: self._open(repository, candidate))
 
     async def canonical_name(self, name: str) -> str:

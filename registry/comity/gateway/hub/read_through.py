@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
+from comity.gateway.access_tokens import Permit
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
 from comity.gateway.hub.continuations import CONTINUABLE, Continuations
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
@@ -48,9 +49,19 @@ class ReadThroughRoutes:
         self._imports = imports
         self._details: WeakKeyDictionary[ReadThroughImport, SnapshotDetails] = WeakKeyDictionary()
 
-    async def snapshot(self, name: str, revision: str) -> Snapshot:
+    async def snapshot(self, name: str, revision: str, permit: Permit) -> Snapshot:
         """As `Catalogue.snapshot`. Also raises NotFound (UPSTREAM-NOT-ALLOWED), Refused (UPSTREAM-GATED and others) for
-        what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet."""
+        what is not mirrored for readers, OutOfSpace, and Unavailable for what is not here yet.
+
+        Args:
+            permit: called with the artifact's own name where it is served under another one.
+        """
+        found = await self._found(name, revision)
+        if found.continues:
+            await permit(found.continues.repository)
+        return found
+
+    async def _found(self, name: str, revision: str) -> Snapshot:
         try:
             return await self._original(name, revision)
         except (NotFound, PolicyNotMet) as refused:
@@ -95,14 +106,14 @@ class ReadThroughRoutes:
         try:
             return await self.catalogue.canonical_name(name)
         except NotFound:
-            return (await self.snapshot(name, revision)).repository
+            return (await self._found(name, revision)).repository
 
     async def refs(self, name: str) -> Refs:
         """As `Catalogue.refs`; during an import, the main branch. Raises as `snapshot`."""
         try:
             return await self.catalogue.refs(name)
         except NotFound:
-            return Refs({}, (await self.snapshot(name, MAIN)).commit)
+            return Refs({}, (await self._found(name, MAIN)).commit)
 
     async def revisions(self, name: str) -> list[str]:
         """As `Catalogue.revisions`; during an import, the main branch."""

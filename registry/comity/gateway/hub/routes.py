@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -221,7 +221,9 @@ class HubRoutes:
         if canonical_name == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(self._url + address.renamed(canonical_name) + query, 307)
+        # Without a host: huggingface_hub before 2.0 follows no other redirect, and a client may use another address
+        # of this node, at which alone it sends its token.
+        return RedirectResponse(urlsplit(self._url).path + address.renamed(canonical_name) + query, 307)
 
     async def _canonical_name(self, name: str, address: HubAddress) -> str:
         if address.model:
@@ -230,12 +232,12 @@ class HubRoutes:
 
     async def _snapshot(self, request: Request, address: HubAddress) -> Snapshot:
         """Only models are mirrored on demand: other kinds are other repositories at the upstream. Raises NotFound
-        (OTHER-KIND), and Refused as `GatewayAccess.require` does where another name leads to what the reader may not
-        read."""
-        find = self._read_through.snapshot if address.model else self._read_through.catalogue.snapshot
-        snapshot = await find(address.repository, address.revision)
-        if snapshot.continues:
-            await self._access.require(request, snapshot.continues.repository)
+        (OTHER-KIND), and as `ReadThroughRoutes.snapshot`."""
+        if address.model:
+            permit = self._access.permit(request)
+            snapshot = await self._read_through.snapshot(address.repository, address.revision, permit)
+        else:
+            snapshot = await self._read_through.catalogue.snapshot(address.repository, address.revision)
         if address.hub_type:
             require_hub_type(snapshot.repository, snapshot.kind, address.hub_type)
         return snapshot

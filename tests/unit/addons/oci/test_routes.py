@@ -43,6 +43,7 @@ class Scene:
         self.searches = Slot()
         self.asked: list[tuple[Any, ...]] = []
         self.notices: tuple[tuple[str, str], ...] = ()
+        self.continues: Any = None
         anything: Any = self
         self.routes = OciRoutes(anything, anything, anything, anything, anything)
 
@@ -56,32 +57,36 @@ class Scene:
     async def refs(self, repository: str) -> Refs:
         return self.known
 
-    async def manifest(self, repository: str, digest: str) -> tuple[Any, Any]:
-        self.asked.append((repository, digest))
-        return DOCUMENT, SimpleNamespace(notices=self.notices)
+    def permit(self, request: Request) -> None: ...
 
-    async def tagged(self, repository: str, tag: str) -> Any:
+    async def manifest(self, repository: str, digest: str, permit: object) -> tuple[Any, Any]:
+        self.asked.append((repository, digest))
+        return DOCUMENT, SimpleNamespace(notices=self.notices, continues=self.continues)
+
+    async def tagged(self, repository: str, tag: str, permit: object) -> Any:
         self.asked.append((repository, tag))
-        return SimpleNamespace(notices=self.notices, manifest=SimpleNamespace(files=[1, 2, 3]))
+        return SimpleNamespace(notices=self.notices, continues=None, manifest=SimpleNamespace(files=[1, 2, 3]))
 
     async def pack(self, snapshot: Any) -> Any:
         return self.packed
 
-    async def snapshot(self, repository: str, revision: str) -> Any:
+    async def snapshot(self, repository: str, revision: str, *permit: object) -> Any:
         self.asked.append((repository, revision))
         if revision not in self.versions:
             raise NotFound("no such version")
         files = [SimpleNamespace(path="tiny.Q4_K_M.gguf")]
-        return SimpleNamespace(name=self.versions[revision], manifest=SimpleNamespace(files=files))
+        return SimpleNamespace(
+            name=self.versions[revision], manifest=SimpleNamespace(files=files), notices=(), continues=None
+        )
 
     async def ollama_image(self, snapshot: Any, wanted: str) -> Any:
         self.asked.append((snapshot.name, wanted))
         return DOCUMENT
 
-    async def blob(self, repository: str, digest: str) -> Any:
+    async def blob(self, repository: str, digest: str, permit: object) -> Any:
         return SimpleNamespace(content=DOCUMENT, snapshot=None)
 
-    async def referrers(self, repository: str, digest: str, kind: str | None) -> bytes:
+    async def referrers(self, repository: str, digest: str, kind: str | None, permit: object) -> bytes:
         self.asked.append((repository, digest, kind))
         return b"{}"
 
@@ -166,6 +171,10 @@ async def test_a_manifest_has_its_digest_and_its_notices_as_warnings(scene: Scen
     first, second = answer.headers.getlist("warning")
     assert first.startswith("299 - \"withdrawn: by 'its' publisher/") and first.isascii() and "\n" not in first
     assert first.count('"') == 2 and len(second) < MAX_WARNING + 20
+    assert "x-comity-continues" not in answer.headers
+    scene.continues = SimpleNamespace(header="hf:org/tiny@1")
+    answer = await scene.routes.manifest(request(reference=f"sha256:{DIGEST}"))
+    assert answer.headers["x-comity-continues"] == "hf:org/tiny@1"
 
 
 async def test_a_client_of_images_gets_the_tag_and_another_one_a_quantisation(scene: Scene) -> None:

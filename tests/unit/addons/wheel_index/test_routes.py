@@ -31,7 +31,9 @@ class Scene:
         anything: Any = self
         self.routes = WheelRoutes(anything, anything, anything)
 
-    async def snapshot(self, repository: str, revision: str) -> Any:
+    def permit(self, request: Request) -> None: ...
+
+    async def snapshot(self, repository: str, revision: str, permit: object) -> Any:
         self.asked.append((repository, revision))
         return SimpleNamespace(repository="Inst/Kit", artifact=MANIFEST.digest, manifest=MANIFEST, commit="c" * 40)
 

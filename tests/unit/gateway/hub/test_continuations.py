@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from comity.addons.oci.images import ImageRegistry
+from comity.addons.oci.registry import Registry
+from comity.addons.oci.routes import ImageRoutes, OciRoutes
+from comity.addons.wheel_index.routes import WheelRoutes
 from comity.content.blobs import FolderStore
 from comity.content.inspections import INSPECTIONS_FILE, KeptInspections
 from comity.gateway.access_tokens import GatewayAccess
@@ -24,12 +29,14 @@ from comity.node.policy_file import PolicyFile
 from comity.node.settings import Gateway as Settings
 from comity.node.threads import AsyncLedger, Pools
 from comity.rules.continuation import ContinuedCommit, Continues, FollowRule
+from comity.rules.model_pack import IMAGE_MANIFEST
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError, NotFound, Refused
 from comity.trust.statement_kinds import CONTINUES, KNOWN_PREDICATES
 from comity.trust.statements import KEY_COMPROMISE, Advisory, Compromise
 from starlette.requests import Request
+from starlette.responses import Response
 from support.case import nodes, release
 from support.gateway import looking_at_each_request
 from support.logs import LogKeys
@@ -182,11 +189,11 @@ async def test_a_folder_that_one_member_claims_to_be_the_repository_does_not_sta
     gateway.say(claimed.line)
     routes = ReadThroughRoutes(gateway.pools, None, gateway.catalogue, gateway.made)
     with pytest.raises(ComityError) as refused:
-        await routes.snapshot("org/tiny", COMMIT)
+        await routes.snapshot("org/tiny", COMMIT, _anybody)
     assert (refused.value.code == "POLICY-NOT-MET") is stored
     gateway.state(artifact, CH.seat, SG.seat)
     for revision in ("main", COMMIT):
-        assert (await routes.snapshot("org/tiny", revision)).artifact == artifact
+        assert (await routes.snapshot("org/tiny", revision, _anybody)).artifact == artifact
 
 
 async def test_what_a_member_signed_with_a_lost_key_is_not_followed(gateway: Gateway) -> None:
@@ -227,22 +234,104 @@ async def test_members_are_counted_again_only_after_something_was_said_that_may_
     assert (await gateway.asked_header()).endswith("members=3")
 
 
-async def test_another_name_leads_no_reader_to_what_its_token_does_not_cover(gateway: Gateway) -> None:
-    gateway.state(gateway.publish(), CH.seat, SG.seat)
-    asked = list[str]()
+class Doors:
+    """Every handler that serves an artifact by a name, for a reader whose token covers `org/tiny` only."""
 
-    async def require(request: Request, repository: str) -> None:
-        asked.append(repository)
+    def __init__(self, gateway: Gateway) -> None:
+        self.asked = list[str]()
+        access: Any = SimpleNamespace(require=self._require, for_readers_of=GatewayAccess.for_readers_of)
+        access.permit = partial(GatewayAccess.permit, access)
+        listed: Any = SimpleNamespace(ledger=None)
+        others: Any = None
+        routes = ReadThroughRoutes(gateway.pools, None, gateway.catalogue, gateway.made)
+
+        async def now() -> int:
+            return 0
+
+        self.registry = Registry(routes, gateway.pools, now, gateway.catalogue.changes)
+        images = ImageRegistry(self.registry, others)
+        hub = HubRoutes(Settings(url="http://a"), gateway.pools, listed, others, routes, access, others)
+        oci = OciRoutes(self.registry, routes, others, access, others)
+        of_images = ImageRoutes(images, routes, access, others)
+        self.wheels = WheelRoutes(routes, gateway.pools, access)
+        digest = f"sha256:{sha256(b'any')}"
+        of_image = [("accept", IMAGE_MANIFEST)]
+        self.all: dict[str, Callable[[], Awaitable[Response]]] = {
+            "hub": partial(hub.repository_view, asking(f"/api/models/org/tiny/revision/{COMMIT}")),
+            "file of the hub": partial(hub.resolve, asking(f"/org/tiny/resolve/{COMMIT}/model.gguf")),
+            "manifest by tag": partial(oci.manifest, asking(reference="latest", headers=of_image)),
+            "manifest of Ollama": partial(oci.manifest, asking(reference="latest")),
+            "manifest by digest": partial(oci.manifest, asking(reference=digest)),
+            "signature": partial(oci.manifest, asking(reference=digest.replace(":", "-") + ".sig")),
+            "blob": partial(oci.blob, asking(digest=digest)),
+            "image by tag": partial(of_images.manifest, asking(reference="latest")),
+            "image by digest": partial(of_images.manifest, asking(reference=digest)),
+            "blob of an image": partial(of_images.blob, asking(digest=digest)),
+            "wheels": partial(self.wheels.projects, asking(revision=COMMIT)),
+            "wheels of a project": partial(self.wheels.project, asking(revision=COMMIT, project="foo")),
+        }
+
+    async def _require(self, request: Request, repository: str) -> None:
+        self.asked.append(repository)
         if repository == "inst/kept":
             raise Refused("the token does not cover this repository", code="TOKEN-SCOPE")
 
-    access: Any = SimpleNamespace(require=require, for_readers_of=GatewayAccess.for_readers_of)
-    others: Any = None
-    routes = ReadThroughRoutes(gateway.pools, None, gateway.catalogue, gateway.made)
-    listed: Any = SimpleNamespace(ledger=None)
-    hub = HubRoutes(Settings(url="http://a"), gateway.pools, listed, others, routes, access, others)
-    path = f"/api/models/org/tiny/revision/{COMMIT}"
-    request = Request({"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""})
-    with pytest.raises(Refused):
-        await hub.repository_view(request)
-    assert asked[-1] == "inst/kept"
+    async def close(self) -> None:
+        await self.registry.close()
+        await self.wheels.close()
+
+
+def asking(path: str = "/x", headers: Sequence[tuple[str, str]] = (), **params: str) -> Request:
+    listed = [(name.encode(), value.encode()) for name, value in headers]
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
+    return Request({**scope, "headers": listed, "path_params": {"namespace": "org", "name": "tiny", **params}})
+
+
+async def test_another_name_leads_no_reader_to_what_its_token_does_not_cover(gateway: Gateway) -> None:
+    """At every door: that of registry clients and that of installers had no look at the artifact's own name."""
+    gateway.state(gateway.publish(), CH.seat, SG.seat)
+    doors = Doors(gateway)
+    for name, ask in doors.all.items():
+        doors.asked.clear()
+        with pytest.raises(Refused) as refused:
+            await ask()
+        assert (name, refused.value.code, doors.asked[-1]) == (name, "TOKEN-SCOPE", "inst/kept")
+    await doors.close()
+
+
+async def test_two_versions_of_the_same_bytes_keep_their_names_and_licences(gateway: Gateway) -> None:
+    files, terms = {"model.gguf": b"weights"}, {"v1": "CC-BY-NC-4.0", "v2": "MIT"}
+    for version, spdx in terms.items():
+        _, entry, manifest, _ = release(files, by=PUBLISHER, name=f"inst/kept@{version}", spdx=spdx)
+        gateway.store.put(sha256(manifest), manifest)
+        gateway.say(entry.line)
+    for version in ("v1", "v2", "v1"):
+        snapshot = await gateway.catalogue.snapshot("inst/kept", version)
+        assert (snapshot.label, snapshot.licence) == (version, terms[version])
+
+
+async def test_a_signature_of_an_image_is_that_of_the_publisher_of_the_name(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked first under another name of the same bytes decided for ten minutes what a cluster could check."""
+    asked = list[Digest | None]()
+    said = gateway.catalogue.local_artifacts.said_of_image
+
+    async def noted(artifact: Digest, publisher: Digest | None, image: Digest) -> Any:
+        asked.append(publisher)
+        return await said(artifact, publisher, image)
+
+    monkeypatch.setattr(gateway.catalogue.local_artifacts, "said_of_image", noted)
+    gateway.publish()
+    gateway.publish("other/kept@v1", STRANGER)
+    doors = Doors(gateway)
+    for name in ("other/kept", "inst/kept", "other/kept"):
+        snapshot = await gateway.catalogue.snapshot(name, "v1")
+        subject = (await doors.registry.pack(snapshot)).manifest
+        assert subject is not None
+        await doors.registry.referrers(name, subject.digest, None, _anybody)
+    assert set(asked) == {PUBLISHER.id, STRANGER.id}
+    await doors.close()
+
+
+async def _anybody(name: str) -> None: ...

@@ -21,7 +21,12 @@ COMMIT = "1f" * 20
 MANIFEST = Manifest.of([FileEntry("config.json", 2, sha256(b"{}"))])
 UPSTREAM = Upstream("https://hub.example", "org/tiny", COMMIT, "main")
 UNKNOWN = NotFound("no repository org/tiny", code="NO-SUCH-REPOSITORY")
+KNOWN: Any = SimpleNamespace(continues=None)
 NO_REVISION = NotFound("no revision", code="NO-SUCH-REVISION")
+
+
+async def anybody(name: str) -> None:
+    """A reader who may read everything."""
 
 
 class Import:
@@ -41,7 +46,7 @@ class Continued:
     """Continuations: `found` for a name and a revision; `asked` are those that were asked for."""
 
     def __init__(self) -> None:
-        self.found: dict[tuple[str, str], str] = {}
+        self.found: dict[tuple[str, str], Any] = {}
         self.asked: list[tuple[str, str, str]] = []
 
     async def snapshot(self, name: str, revision: str, missing: NotFound) -> Any:
@@ -55,7 +60,7 @@ class Scene:
     """A catalogue that knows `known`, and an upstream that has `revisions`; `asked` is what the upstream was asked."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, str], str] = {}
+        self.known: dict[tuple[str, str], Any] = {}
         self.missing: ComityError = UNKNOWN
         self.owner: Any = None
         self.enabled = self.allowed = True
@@ -126,19 +131,19 @@ def routes(scene: Any, pools: Pools, *, imports: bool = True) -> ReadThroughRout
 
 async def refusal(made: ReadThroughRoutes, revision: str = MAIN) -> ComityError:
     with pytest.raises(ComityError) as raised:
-        await made.snapshot("org/tiny", revision)
+        await made.snapshot("org/tiny", revision, anybody)
     return raised.value
 
 
 async def test_what_the_catalogue_has_is_served_and_nobody_is_asked(scene: Scene, pools: Pools) -> None:
-    scene.known["org/tiny", MAIN] = "known"
-    assert await routes(scene, pools).snapshot("org/tiny", MAIN) == "known"  # type: ignore[comparison-overlap]
+    scene.known["org/tiny", MAIN] = KNOWN
+    assert await routes(scene, pools).snapshot("org/tiny", MAIN, anybody) == KNOWN
     assert scene.asked == []
 
 
 async def test_an_import_is_served_with_a_notice_before_it_is_complete(scene: Scene, pools: Pools) -> None:
     made = routes(scene, pools)
-    found = await made.snapshot("org/tiny", MAIN)
+    found = await made.snapshot("org/tiny", MAIN, anybody)
     assert (found.repository, found.artifact, found.commit, found.author) == (
         "org/tiny",
         MANIFEST.digest,
@@ -148,9 +153,9 @@ async def test_an_import_is_served_with_a_notice_before_it_is_complete(scene: Sc
     ((kind, notice),) = found.notices
     assert kind == "mirrored" and "being mirrored from hub.example" in notice and "no publisher signed it" in notice
     scene.evidence_found = True
-    assert (await made.snapshot("org/tiny", MAIN)).notices == found.notices  # computed once for an import
+    assert (await made.snapshot("org/tiny", MAIN, anybody)).notices == found.notices  # computed once for an import
     scene.importing = Import(MANIFEST)
-    assert (await made.snapshot("org/tiny", MAIN)).notices[1:] == (("advisory", "do not"),)
+    assert (await made.snapshot("org/tiny", MAIN, anybody)).notices[1:] == (("advisory", "do not"),)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +189,7 @@ async def test_the_name_of_a_publisher_is_never_taken_from_the_upstream(
     scene.owner, scene.missing = SimpleNamespace(mirrored=mirrored), NO_REVISION
     made = routes(scene, pools)
     if mirrored:
-        assert (await made.snapshot("org/tiny", MAIN)).commit == COMMIT
+        assert (await made.snapshot("org/tiny", MAIN, anybody)).commit == COMMIT
     else:
         assert await refusal(made) is NO_REVISION and scene.asked == []
 
@@ -199,8 +204,8 @@ async def test_a_complete_import_is_that_of_the_catalogue(scene: Scene, pools: P
     scene.importing = Import(None)
     error = await refusal(routes(scene, pools))
     assert error.code == "ON-ITS-WAY" and "imported just now" in error.why
-    scene.known["org/tiny", COMMIT] = "complete"
-    assert await routes(scene, pools).snapshot("org/tiny", MAIN) == "complete"  # type: ignore[comparison-overlap]
+    scene.known["org/tiny", COMMIT] = KNOWN
+    assert await routes(scene, pools).snapshot("org/tiny", MAIN, anybody) == KNOWN
 
 
 @pytest.mark.parametrize(
@@ -259,19 +264,19 @@ async def test_during_an_import_a_repository_has_its_main_branch(scene: Scene, p
 
 
 async def test_a_continuation_is_asked_for_only_after_the_upstream_has_none(scene: Scene, pools: Pools) -> None:
-    scene.continuations.found = {("org/tiny", MAIN): "continued"}
+    scene.continuations.found = {("org/tiny", MAIN): KNOWN}
     made = routes(scene, pools)
-    assert (await made.snapshot("org/tiny", MAIN)).commit == COMMIT and scene.continuations.asked == []
+    assert (await made.snapshot("org/tiny", MAIN, anybody)).commit == COMMIT and scene.continuations.asked == []
     scene.revisions.clear()
-    assert await made.snapshot("org/tiny", MAIN) == "continued"  # type: ignore[comparison-overlap]
+    assert await made.snapshot("org/tiny", MAIN, anybody) == KNOWN
     scene.revisions[MAIN] = Unavailable("the Hub does not answer", code="UPSTREAM-UNREACHABLE")
     assert (await refusal(made)).code == "UPSTREAM-UNREACHABLE", "a Hub that is down may have it"
 
 
 async def test_without_imports_what_the_catalogue_lacks_may_be_continued(scene: Scene, pools: Pools) -> None:
-    scene.continuations.found = {("org/tiny", "v1"): "continued"}
+    scene.continuations.found = {("org/tiny", "v1"): KNOWN}
     made = routes(scene, pools, imports=False)
-    assert await made.snapshot("org/tiny", "refs/tags/v1") == "continued"  # type: ignore[comparison-overlap]
+    assert await made.snapshot("org/tiny", "refs/tags/v1", anybody) == KNOWN
     assert (await refusal(made)).code == "NO-SUCH-REPOSITORY"
     scene.allowed = False
     assert (await refusal(routes(scene, pools))).code == "UPSTREAM-NOT-ALLOWED"
@@ -283,7 +288,7 @@ async def test_a_mirror_that_the_policy_refuses_does_not_stand_in_the_way(scene:
     scene.missing = PolicyNotMet("hf:org/tiny is not served", why="nobody fetched it", code="POLICY-NOT-MET")
     made = routes(scene, pools)
     assert await refusal(made) is scene.missing
-    scene.continuations.found = {("org/tiny", MAIN): "continued"}
-    assert await made.snapshot("org/tiny", MAIN) == "continued"  # type: ignore[comparison-overlap]
+    scene.continuations.found = {("org/tiny", MAIN): KNOWN}
+    assert await made.snapshot("org/tiny", MAIN, anybody) == KNOWN
     scene.owner = SimpleNamespace(mirrored=False)
     assert await refusal(made) is scene.missing, "the name of a publisher is not continued"
