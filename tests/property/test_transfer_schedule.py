@@ -15,7 +15,7 @@ from comity.transfer.pieces import PieceRuns
 from comity.transfer.scheduler import Schedule
 from comity.transfer.sources import SourceKey
 from comity.trust.errors import NotFound, Unavailable
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 MIB = 1 << 20
@@ -64,7 +64,7 @@ class World:
 
     def expect(self, request: RangeRequest) -> None:
         """Plan the end of the request's current piece, or its failure."""
-        kind, seconds = self.kind(request), self.lengths[request.at] / self.rates[request.source]
+        kind, seconds = self.kind(request), self.wanted(request) / self.rates[request.source]
         wait = {"silent": 3.0, "breaking": seconds / 2}.get(kind, seconds)
         if kind in ("dripping", "teasing"):
             return
@@ -74,10 +74,14 @@ class World:
         kind = self.kinds[request.source]
         return "honest" if kind == "teasing" and self.delivered[request.source] < GENUINE else kind
 
+    def wanted(self, request: RangeRequest) -> int:
+        """Bytes of the current piece that the request asks for."""
+        return self.lengths[request.at] - request.skip
+
     def flow(self) -> None:
         """The bytes of each request so far."""
         for request in self.plan.requests:
-            length, seconds = self.lengths[request.at], self.now - request.begun
+            length, seconds = self.wanted(request), self.now - request.begun
             kind, rate = self.kind(request), self.rates[request.source]
             ready = length - TEASED if kind == "teasing" else 0 if kind in ("silent", "dripping") else length
             quick = max(0, min(ready, int(rate * seconds)))
@@ -102,7 +106,7 @@ class World:
         elif kind in ("silent", "breaking") or (kind == "flaky" and next(self.moods[request.source])):
             self.plan.failed(request, Unavailable("gone"), self.now, jitter=(self.steps % 10) / 10)
         else:
-            request.received = request.before + self.lengths[piece]
+            request.received = request.before + self.wanted(request)
             if kind == "liar":
                 self.plan.bad(request, piece, request.source.value.encode(), self.now, jitter=0.5)
             elif self.plan.verified(request, piece, self.now):
@@ -140,6 +144,13 @@ lengths = st.lists(st.integers(1, 4 * MIB), min_size=1, max_size=40)
 rates = st.lists(st.floats(1e5, 1e9), min_size=12, max_size=12)
 
 
+@example(  # two that tease hold the last piece, one of them only its end
+    others=["teasing", "dripping", "dripping", "absent", "teasing", "honest", "flaky", "silent"],
+    at=0,
+    good="flaky",
+    lengths=[1, 1, 104_499, *[1] * 8],
+    rates=[794_403_338.0, 392_210_316.0, 1e5, 1e5, 414_062_994.5, 166_933_684.6, *[1e5] * 6],
+)
 @given(others=kinds, at=st.integers(0, 11), good=st.sampled_from(("honest", "flaky")), lengths=lengths, rates=rates)
 def test_every_piece_arrives_once_while_one_source_is_honest(
     others: list[str], at: int, good: str, lengths: list[int], rates: list[float]
