@@ -21,8 +21,8 @@ from comity.trust.errors import NotFound
 from comity_client.ahead import AskedAhead
 from comity_client.pull.fetch import Layouts, likely_layout
 
-WEIGHTS = FileEntry("model.safetensors", 800_000, sha256(b"weights"))
-RECORDS = (PieceRecord(100, bytes(32)), PieceRecord(WEIGHTS.size - 100, bytes([1] * 32)))
+WEIGHTS = FileEntry("model.safetensors", PIECE_SIZE + 100, sha256(b"weights"))
+RECORDS = (PieceRecord(PIECE_SIZE, bytes(32)), PieceRecord(100, bytes([1] * 32)))
 MANIFEST = Manifest((WEIGHTS,))
 
 
