@@ -368,10 +368,11 @@ async def _withdrawn(
 
 
 async def _own_index(session: Session, node: RemoteNode, entry: Entry, places: Iterable[tuple[str, int]]) -> int:
-    """Return the index of an entry in the log of its node: what nodes claim, or where they claim several, what they
-    prove, because any member may log the line again in a log of this origin; -1 if there is none."""
+    """Return the index of an entry in the log of its node: what nodes claim, or where they claim several or none, what
+    they prove, because any member may log the line again in a log of this origin, or in so many logs that an answer
+    leaves this one out; -1 if there is none."""
     claimed = [index for origin, index in places if origin == node.record.origin]
-    own = claimed if len(claimed) < 2 else await proven_indexes(session, entry.line, node.record.log)
+    own = claimed if len(claimed) == 1 else await proven_indexes(session, entry.line, node.record.log)
     return max(own, default=-1)
 
 

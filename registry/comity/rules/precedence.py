@@ -5,13 +5,17 @@
     others    everybody else: in turn over the places where they spoke, and there over the authors
 
 Statements of named authors and of members come apart and first, so that no number of statements of others displaces
-one of them; an author can displace only its own. What a bound left out is part of the result: a reader that needs all
-statements of an author knows that it does not have them. Source: protocol, section 9.
+one of them. Anybody can become a named author of an artifact: who publishes the same bytes. So each of the two groups
+is sure of half of the places, and gets what the other one leaves; within a group the authors take turns, and copies of
+statements in other places come after the statements of everybody. An author can then displace only its own. What a
+bound left out is part of the result: a reader that needs all statements of an author knows that it does not have them.
+Source: protocol, section 9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from comity.trust.encoding import Digest
@@ -44,7 +48,8 @@ class Precedence:
 @frozen
 class Bounds:
     """How many statements are read: of each named author, of each member or node, of all others together (if more were
-    read of the first two groups, as many as of these; with 0 none), and of all together."""
+    read of the first two groups, as many as of these; with 0 none). `total` bounds what is read of all together: of an
+    author also copies in other places, at most as many as statements."""
 
     named: int = 128
     member: int = 16
@@ -100,19 +105,15 @@ def select(said: Sequence[Said[T]], precedence: Precedence, bounds: Bounds) -> S
     groups: list[list[Said[T]]] = [[], [], []]
     for each in said:
         groups[precedence.group(each.author)].append(each)
-    first, cut = list[Said[T]](), set[Digest]()
-    for group in (NAMED, MEMBERS):
-        ordered = in_turns(groups[group], _author)
-        kept = _bounded(ordered, bounds.of_group(group), bounds.total - len(first))
-        cut |= _left_out(ordered, kept)
-        first += kept
+    first = _first(groups, bounds)
+    cut = frozenset(_left_out([*groups[NAMED], *groups[MEMBERS]], first))
     if not bounds.others:
-        return Selection(_items(first), (), frozenset(cut))
+        return Selection(_items(first), (), cut)
     ordered = in_turns(groups[OTHERS], lambda each: each.place, _author)
     most = min(max(bounds.others, len({each.statement for each in first})), bounds.total - len(first))
     others = _first_statements(ordered, most, min(2 * most, bounds.total - len(first)))
     left = len({each.statement for each in ordered}) > len({each.statement for each in others})
-    return Selection(_items(first), _items(others), frozenset(cut), left)
+    return Selection(_items(first), _items(others), cut, left)
 
 
 def _author(said: Said[T]) -> Digest:
@@ -123,18 +124,36 @@ def _items(said: Iterable[Said[T]]) -> tuple[T, ...]:
     return tuple(each.item for each in said)
 
 
-def _bounded(ordered: Iterable[Said[T]], each: int, total: int) -> list[Said[T]]:
-    """At most `each` statements of an author, and `total` items in all."""
-    of_author: dict[Digest, set[Hashable]] = {}
-    kept: list[Said[T]] = []
-    for said in ordered:
-        if len(kept) >= total:
-            break
-        known = of_author.setdefault(said.author, set())
-        if said.statement in known or len(known) < each:
-            known.add(said.statement)
-            kept.append(said)
-    return kept
+def _first(groups: Sequence[Sequence[Said[T]]], bounds: Bounds) -> list[Said[T]]:
+    """What is read of named authors, and then of members: of each group the statements, and then copies of these."""
+    kept: tuple[list[Said[T]], list[Said[T]]] = [], []
+    bounded = [_bounded(groups[group], bounds.of_group(group)) for group in (NAMED, MEMBERS)]
+    for named, members in zip(*bounded, strict=True):
+        sizes = _halves(bounds.total - sum(map(len, kept)), len(named), len(members))
+        for group, queue, size in zip(kept, (named, members), sizes, strict=True):
+            group += queue[:size]
+    return [*kept[NAMED], *kept[MEMBERS]]
+
+
+def _bounded(said: Iterable[Said[T]], each: int) -> tuple[list[Said[T]], list[Said[T]]]:
+    """The first `each` statements of every author, each once, and the first `each` copies of these; authors take
+    turns."""
+    found: tuple[list[Said[T]], list[Said[T]]] = [], []
+    known, numbers = set[tuple[Digest, Hashable]](), Counter[tuple[Digest, bool]]()
+    for item in said:
+        is_copy = (item.author, item.statement) in known
+        if numbers[item.author, is_copy] < each:
+            numbers[item.author, is_copy] += 1
+            known.add((item.author, item.statement))
+            found[is_copy].append(item)
+    return in_turns(found[False], _author), in_turns(found[True], _author)
+
+
+def _halves(total: int, named: int, members: int) -> tuple[int, int]:
+    """The places, of `total`, of named authors and of members who said so much: half each, and what the other group
+    leaves."""
+    of_members = min(members, max(total // 2, total - named))
+    return total - of_members, of_members
 
 
 def _left_out(ordered: Sequence[Said[T]], kept: Sequence[Said[T]]) -> set[Digest]:
@@ -175,8 +194,6 @@ def newest(said: Sequence[Said[T]], group: Callable[[Said[T]], int], most: int) 
         queues[group(each)].append(each)
     ordered = [in_turns(queue, lambda each: each.place, _author) for queue in queues]
     others = min(len(ordered[OTHERS]), max(most // 4, most - len(ordered[NAMED]) - len(ordered[MEMBERS])))
-    left = most - others
-    members = min(len(ordered[MEMBERS]), max(left // 2, left - len(ordered[NAMED])))
-    sizes: Collection[int] = (left - members, members, others)
+    sizes = (*_halves(most - others, len(ordered[NAMED]), len(ordered[MEMBERS])), others)
     kept = [each for queue, size in zip(ordered, sizes, strict=True) for each in queue[:size]]
     return sorted(kept, key=lambda each: at[each.statement])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
-from comity.rules.precedence import OTHERS, Bounds, Precedence, Said, newest, select
+import pytest
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Said, newest, select
 from comity.trust.encoding import Digest, sha256
 from comity.trust.turns import in_turns
 from hypothesis import given, settings
@@ -69,6 +72,58 @@ def test_copies_of_a_statement_do_not_use_up_the_share_of_its_author() -> None:
     assert not found.cut
 
 
+def copied(statements: Iterable[Said[str]], places: int) -> list[Said[str]]:
+    """Each statement in so many places."""
+    return [replace(each, place=place, item=f"{each.item} {place}") for each in statements for place in range(places)]
+
+
+PUBLISHERS, NODES = ([sha256(b"%s %d" % (name, at)) for at in range(10)] for name in (b"publisher", b"node"))
+OF_MANY = Precedence(frozenset({PUBLISHER, *PUBLISHERS}), frozenset(NODES))
+
+
+@pytest.mark.parametrize("bounds", [Bounds(), Bounds.within(64), replace(Bounds.within(64), member=4, others=0)])
+def test_publishers_with_many_statements_in_many_logs_displace_neither_the_publisher_nor_members(
+    bounds: Bounds,
+) -> None:
+    """Anybody may publish the same bytes and is named then, and a member may copy what it said into its logs."""
+    own = [*said(PUBLISHER, 2), *(each for node in NODES for each in said(node, 3))]
+    rivals = [each for rival in PUBLISHERS[:7] for each in copied(said(rival, 128), 6)]
+    for every in ([*rivals, *own], [*own, *rivals]):
+        found = select(every, OF_MANY, bounds)
+        assert set(found.first) >= set(items(own))
+        assert not found.cut & {PUBLISHER, *NODES}
+        assert len(found.found) <= bounds.total
+
+
+def test_copies_come_after_the_statements_of_everybody_and_no_author_has_more_of_them_than_statements() -> None:
+    bounds = Bounds(named=3, member=2, others=0, total=12)
+    every = [*copied(said(PUBLISHER, 2), 9), *copied(said(MEMBER, 3), 9), *said(OTHER_MEMBER, 1)]
+    found = select(every, KNOWN, bounds)
+    of_publisher, of_member = (found.first[: 2 + 3], found.first[2 + 3 :])
+    assert of_publisher == items(copied(said(PUBLISHER, 2), 4)[at] for at in (0, 4, 1, 2, 3))
+    assert of_member == items(
+        [
+            *copied(said(MEMBER, 1), 1),
+            *said(OTHER_MEMBER, 1),
+            *copied(said(MEMBER, 2), 9)[9:10],
+            *copied(said(MEMBER, 1), 3)[1:],
+        ]
+    )
+    assert found.cut == {MEMBER}
+
+
+def test_a_group_has_the_places_that_the_other_one_leaves() -> None:
+    bounds = Bounds(named=20, member=20, others=0, total=12)
+    alone = select(said(MEMBER, 20), KNOWN, bounds), select(said(PUBLISHER, 20), KNOWN, bounds)
+    assert [len(found.first) for found in alone] == [12, 12]
+    for count, expected in ((0, 0), (5, 5), (6, 6), (7, 6)):
+        of_member = select([*said(PUBLISHER, 20), *said(MEMBER, count)], KNOWN, bounds).first
+        of_publisher = select([*said(MEMBER, 20), *said(PUBLISHER, count)], KNOWN, bounds).first
+        assert len(of_member) == len(of_publisher) == 12
+        assert sum(item in items(said(MEMBER, count)) for item in of_member) == expected
+        assert sum(item in items(said(PUBLISHER, count)) for item in of_publisher) == expected
+
+
 def test_a_list_of_the_newest_keeps_places_for_each_group() -> None:
     members = said(MEMBER, 60)
     listed = newest([*members, *strangers(500)], group_of, 100)
@@ -94,6 +149,42 @@ def test_what_is_chosen_never_depends_on_what_others_said(rows: list[tuple[int, 
     assert select(every, KNOWN, bounds).first == select(without, KNOWN, bounds).first
     assert select(every, KNOWN, bounds).cut == select(without, KNOWN, bounds).cut
     assert len(select(every, KNOWN, bounds).found) <= total
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 12), st.integers(1, 9)), max_size=40),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 60),
+)
+@settings(max_examples=examples(200))
+def test_no_number_of_statements_or_copies_of_others_displaces_a_named_author_or_a_member(
+    rows: list[tuple[int, int, int, int]], of_named: int, of_member: int, total: int
+) -> None:
+    """Each row is an author, its next statements, and in how many places each of them is."""
+    authors = [*PUBLISHERS[:4], *NODES[:4], sha256(b"nobody"), sha256(b"no other")]
+    every = [
+        each for who, first, count, places in rows for each in copied(said(authors[who], count, first=first), places)
+    ]
+    bounds = Bounds(of_named, of_member, 3, total)
+    found = select(every, OF_MANY, bounds)
+    by_item = {each.item: each for each in every}
+    kept = [by_item[item] for item in found.first]
+    halves = {NAMED: total - total // 2, MEMBERS: total // 2}
+    for author in {each.author for each in every}:
+        group = OF_MANY.group(author)
+        if group == OTHERS:
+            continue
+        like = {each.author for each in every if OF_MANY.group(each.author) == group}
+        own = list(dict.fromkeys(each.statement for each in every if each.author == author))
+        read = list(dict.fromkeys(each.statement for each in kept if each.author == author))
+        assert read == own[: len(read)]
+        assert len(read) >= min(len(own), bounds.of_group(group), halves[group] // len(like))
+        assert Counter(each.author for each in kept)[author] <= 2 * bounds.of_group(group)
+        assert (author in found.cut) == (len(read) < len(own))
+        if len(read) < min(len(own), bounds.of_group(group)):
+            assert len(kept) == total == len({each.statement for each in kept}), "no place has a copy, or is left"
+    assert len(found.found) <= total
 
 
 def test_of_the_copies_of_a_statement_a_list_of_the_newest_has_the_first() -> None:

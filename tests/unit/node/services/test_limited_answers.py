@@ -184,15 +184,25 @@ class Flooded:
     def __init__(self, folder: Path, junk: int) -> None:
         self.ledger, self.names = Ledger.open(folder, lambda: 1_000), dict[bytes, str]()
         self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
-        seat = SimpleNamespace(record_line=WHO.inception)
-        known = SimpleNamespace(
-            node_ids=(), known=(), peers=(), own_node=seat, precedence=Precedence(), bound_publisher=nobody, body=None
-        )
-        self.service = ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
+        self.service = self.service_among()
         self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
         self.strangers(0, junk)
         self.say("publisher", WHO.advise(ARTIFACT, "withdrawn", "yank"))
         self.strangers(junk, junk)
+
+    def service_among(self, *members: Identity) -> ArtifactServicer:
+        """The service of a node whose federation has these members."""
+        ids = tuple(Digest(member.id) for member in members)
+        known = SimpleNamespace(
+            node_ids=(),
+            known=ids,
+            peers=(),
+            own_node=SimpleNamespace(record_line=WHO.inception),
+            precedence=Precedence(members=frozenset(ids)),
+            bound_publisher=nobody,
+            body=None,
+        )
+        return ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
 
     def strangers(self, first: int, count: int) -> None:
         for number in range(first, first + count):
@@ -257,6 +267,26 @@ async def test_a_long_statement_displaces_no_short_ones(quiet: Flooded, monkeypa
     found = await quiet.claims()
     assert {too_long, long, short} & {each.line for each in found} == {long, short}
     assert found[-1].others
+
+
+async def test_strangers_who_publish_the_same_bytes_hide_no_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are heard as publishers, who come before members; also where a name is resolved."""
+    monkeypatch.setattr(limits, "CLAIMS", 80)
+    monkeypatch.setattr(selections, "PAGE", 16)
+    crowded = Flooded(tmp_path, 0)
+    member, rivals = Identity.made("member"), [Identity.made(f"rival {number}") for number in range(3)]
+    for rival in rivals:
+        said = [rival.advise(ARTIFACT, f"beware {number}") for number in range(20)]
+        crowded.say("rival", rival.inception, rival.publish("a/b@v1", RELEASE), *said)
+    warning = member.advise(ARTIFACT, "malware")
+    crowded.say("member", member.inception, warning)
+    crowded.service = crowded.service_among(member)
+    for found in (await crowded.claims(), await crowded.resolved(*(Digest(each.id) for each in rivals))):
+        assert warning in {each.line for each in found}
+        assert crowded.of_publisher(found) == 3
+    crowded.ledger.close()
 
 
 @pytest.mark.slow
