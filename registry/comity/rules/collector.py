@@ -11,6 +11,10 @@ of a node. A driver asks `questions`, gives each answer to `answered`, and repea
     approvals   what an officer whom the policy names says about the artifact, by a subject that is the officer's alone
     ancestor    what publishers and others say about an artifact from which it was made
 
+Anybody may name parents of any artifact. So ancestors of the claimed lineage (`comity.trust.lineage`) are followed
+first, to the end of every line: the parents that the publisher names, and those that the publications name which
+describe these. What others name is asked about with what the bounds leave.
+
 The same rule collects what is said of an upstream repository, whose key (`comity.rules.continuation`) then stands for
 the artifact: what members say of their keys who name a continuation of it, and what nodes observed of these commits.
 
@@ -21,6 +25,7 @@ what nobody asked about is unknown and not absent.
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -29,6 +34,7 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import Malformed
 from comity.trust.evidence import MAX_CLAIMS, MAX_READ
 from comity.trust.frozen import frozen
+from comity.trust.lineage import MAX_STATEMENTS, namespace_of, rank_publications
 from comity.trust.names import Reference, is_upstream
 from comity.trust.policy import Policy
 from comity.trust.statement import Entry
@@ -56,11 +62,12 @@ MAX_RIVALS: Final = 32
 MAX_IDENTITIES: Final = 64
 """Publishers, of the artifact and of ancestors, whose keys are asked for."""
 MAX_ANCESTORS: Final = 64
-"""Ancestors that are asked about, the nearest first."""
+"""Ancestors that are asked about: those of the claimed lineage, the nearest first, and then others."""
 MAX_ANCESTOR_LINES: Final = 32
 """Statements about one ancestor."""
 MAX_ANCESTOR_BYTES: Final = 16 * 1024 * 1024
-"""Bytes of statements about ancestors; with more, no further ancestors are asked about."""
+"""Bytes of statements that describe ancestors; with more, no further ancestors are asked about. Also bytes of these and
+of all other statements about ancestors: with more, no others are kept, and nobody is asked about what others name."""
 MAX_CONTINUED: Final = 16
 """Commits of an upstream repository whose observations are asked for, because members name continuations of them."""
 MAX_KEY_LINES: Final = 512
@@ -68,6 +75,9 @@ MAX_KEY_LINES: Final = 512
 KEYS: Final = (INCEPTION, ROTATED, ADVISORY)
 """What an identity says about its own keys; of the advisories, lost keys."""
 _OF_ANCESTORS: Final = (PUBLISHED, DERIVED, INCEPTION, ROTATED)
+_Kept: TypeAlias = Kind | Literal["carried", "others"]
+"""Whose answer statements are from, or that they came another way; `others`: about ancestors, and do not describe
+them."""
 
 
 @frozen
@@ -105,7 +115,13 @@ class Collector:
         self._preferred = ((publisher,) if publisher else ()) + policy.named
         self._asked: dict[Question, None] = {}
         self._waiting: dict[Question, None] = {Question("artifact", artifact): None}
-        self._kept: dict[Kind | Literal["carried"], dict[bytes, None]] = {}
+        self._kept = defaultdict[_Kept, dict[bytes, None]](dict)
+        self._lineage = {artifact}
+        """The artifact, and the ancestors that the claimed lineage has as far as it is known."""
+        self._named = defaultdict[Digest, set[str]](set)
+        """By ancestor, the namespaces under which those name it who describe its children."""
+        self._beside: dict[Digest, None] = {}
+        """Ancestors that others name, which are asked about last."""
         self.bounds: dict[str, None] = {}
         self.cut: set[Digest] = set()
         for officer in policy.approvals.officers.values():
@@ -113,7 +129,10 @@ class Collector:
             self._want(Question("identity", officer))
 
     def questions(self) -> tuple[Question, ...]:
-        """Return what is to be asked now; each question is returned once. Nothing is left when it is empty."""
+        """Return what is to be asked now; each question is returned once. Nothing is left when it is empty. What is
+        returned is to be answered before more is asked."""
+        if not self._waiting:
+            self._want_others()
         now = tuple(self._waiting)
         self._asked |= self._waiting
         self._waiting = {}
@@ -147,22 +166,22 @@ class Collector:
         if more:
             self._bound(f"more was said about {_title(question)} than was read")
         kept = _READERS[question.kind](self, question, said)
-        self._kept.setdefault(question.kind, {}).update(dict.fromkeys(entry.line for entry in kept))
+        self._keep(question.kind, kept)
 
     def carried(self, entries: Iterable[Entry]) -> None:
         """Take statements that came another way, such as with an earlier copy of the artifact."""
         said = list(entries)
-        self._kept.setdefault("carried", {}).update(dict.fromkeys(entry.line for entry in said))
+        self._keep("carried", said)
         self._follow_artifact([entry for entry in said if _is_about(entry, self.artifact)])
 
     @property
     def lines(self) -> tuple[bytes, ...]:
         """Return the statements, each once, as many as a verifier reads: first those about keys, and those of officers,
         and last those about ancestors, so that nobody displaces what decides."""
-        order: tuple[Kind | Literal["carried"], ...] = (
-            "identity", "approvals", "artifact", "carried", "name", "commit", "ancestor",
+        order: tuple[_Kept, ...] = (
+            "identity", "approvals", "artifact", "carried", "name", "commit", "ancestor", "others",
         )  # fmt: skip
-        every = list(dict.fromkeys(line for kind in order for line in self._kept.get(kind, ())))
+        every = list(dict.fromkeys(line for kind in order for line in self._kept[kind]))
         sizes = itertools.accumulate(len(line) + 1 for line in every[:MAX_CLAIMS])
         count = sum(size <= MAX_READ for size in sizes)
         if count < len(every):
@@ -177,6 +196,9 @@ class Collector:
             self._bound(f"{what}: more than {most}")
             return
         self._waiting[question] = None
+
+    def _keep(self, kind: _Kept, entries: Iterable[Entry]) -> None:
+        self._kept[kind].update(dict.fromkeys(entry.line for entry in entries))
 
     def _bound(self, text: str) -> None:
         self.bounds[text] = None
@@ -196,7 +218,8 @@ class Collector:
         for name in sorted({entry.statement.subjects[0].name for entry in about if _is_of(entry, OBSERVED)}):
             if is_upstream(name) and (commit := _commit(name)) is not None:
                 self._want(commit, MAX_NAMES, "upstream commits that were asked for")
-        self._want_parents([*own, *(entry for entry in about if _is_of(entry, DERIVED))])
+        self._want_parents([entry for entry in own if _author(entry) in self._preferred] or own)
+        self._put_off([*own, *(entry for entry in about if _is_of(entry, DERIVED))])
         for entry in self.continuing(about):
             self._want_keys(entry)
             if (commit := _commit(entry.statement.subjects[0].name)) is not None:
@@ -239,28 +262,62 @@ class Collector:
         return [entry for entry in said if entry.statement.predicate in (OBSERVED, *PROVING_PREDICATES)]
 
     def _read_ancestor(self, question: Question, said: list[Entry]) -> list[Entry]:
+        """What describes the ancestor, if it is in the claimed lineage; the rest is kept apart."""
         found = [e for e in said if e.statement.predicate in _OF_ANCESTORS]
-        about = [e for e in found if _is_about(e, question.digest)]
-        kept = self._at_most(self._preferred_first(about), MAX_ANCESTOR_LINES, question)
-        for entry in kept:
-            if _is_of(entry, PUBLISHED):
-                self._want_keys(entry)
-        self._want_parents(kept)
-        authors = {_author(entry) for entry in kept}
-        return [*(e for e in found if e not in about and _author(e) in authors), *kept]
+        describing = self._describing(question.digest, found)
+        others = [e for e in found if _is_about(e, question.digest) and e not in describing]
+        kept = self._at_most([*describing, *self._preferred_first(others)], MAX_ANCESTOR_LINES, question)
+        for entry in describing:
+            self._want_keys(entry)
+        decisive = describing if question.digest in self._lineage else []
+        rest = kept[len(decisive) :]
+        self._want_parents(decisive)
+        self._put_off(rest)
+        if rest and self._has_room("ancestor", "others", what="statements about ancestors"):
+            self._keep("others", _with_keys(rest, found))
+        return _with_keys(decisive, found)
+
+    def _describing(self, ancestor: Digest, found: Iterable[Entry]) -> list[Entry]:
+        """The publications that a lineage uses which has this ancestor."""
+        published = (e for e in found if _is_of(e, PUBLISHED) and _is_about(e, ancestor))
+        ranked = rank_publications(published, self._named[ancestor], self.policy)
+        return next(filter(None, ranked), [])[:MAX_STATEMENTS]
 
     def _want_keys(self, entry: Entry) -> None:
         if (who := _author(entry)) is not None:
             self._want(Question("identity", who), MAX_IDENTITIES, "identities whose lost keys were asked for")
 
     def _want_parents(self, entries: Iterable[Entry]) -> None:
-        enough = sum(map(len, self._kept.get("ancestor", ()))) > MAX_ANCESTOR_BYTES
-        for parent in _parents_of(entries):
-            if enough:
-                self._bound(f"ancestors that were asked about: more than {MAX_ANCESTOR_BYTES} bytes")
-                return
-            if parent != self.artifact:
-                self._want(Question("ancestor", parent), MAX_ANCESTORS, "ancestors that were asked about")
+        """Ask about the parents that these publications name, which are in the claimed lineage."""
+        parents = list(_parents_of(entries))
+        for parent, name in parents:
+            self._named[parent].add(namespace_of(name))
+            self._lineage.add(parent)
+        self._want_ancestors((parent for parent, _ in parents), "ancestor")
+
+    def _put_off(self, entries: Iterable[Entry]) -> None:
+        """Ask about the parents that these statements name when nothing else is left to ask."""
+        self._beside |= dict.fromkeys(parent for parent, _ in _parents_of(entries))
+
+    def _want_others(self) -> None:
+        named, self._beside = self._beside, {}
+        self._want_ancestors(named, "ancestor", "others")
+
+    def _want_ancestors(self, ancestors: Iterable[Digest], *kinds: _Kept) -> None:
+        """Ask about those who were not asked about, if there is room beside what is kept of these kinds."""
+        questions = [Question("ancestor", each) for each in ancestors if each != self.artifact]
+        new = [question for question in questions if question not in self._asked]
+        what = "ancestors that were asked about"
+        if new and self._has_room(*kinds, what=what):
+            for question in new:
+                self._want(question, MAX_ANCESTORS, what)
+
+    def _has_room(self, *kinds: _Kept, what: str) -> bool:
+        """Whether not more than `MAX_ANCESTOR_BYTES` were kept of these kinds; if more were, that is told."""
+        has = sum(len(line) for kind in kinds for line in self._kept[kind]) <= MAX_ANCESTOR_BYTES
+        if not has:
+            self._bound(f"{what}: more than {MAX_ANCESTOR_BYTES} bytes")
+        return has
 
     def _at_most(self, entries: list[Entry], most: int, question: Question) -> list[Entry]:
         if len(entries) > most:
@@ -308,13 +365,20 @@ def _commit(name: str) -> Question | None:
     return Question("commit", commit.repository or "", commit.version or "")
 
 
-def _parents_of(entries: Iterable[Entry]) -> Iterator[Digest]:
-    """Yield the parents that statements name by digest."""
+def _with_keys(entries: Sequence[Entry], found: Iterable[Entry]) -> list[Entry]:
+    """The entries, after what was found of the keys of their authors."""
+    authors = {_author(entry) for entry in entries}
+    return [*(e for e in found if e.statement.predicate in KEY_PREDICATES and _author(e) in authors), *entries]
+
+
+def _parents_of(entries: Iterable[Entry]) -> Iterator[tuple[Digest, str]]:
+    """Yield the parents that statements name by digest, with the names that publications give them."""
     for entry in entries:
         try:
             if _is_of(entry, PUBLISHED):
-                yield from (parent.digest for parent in Published.parse(entry.statement).lineage if parent.digest)
+                parents = Published.parse(entry.statement).lineage
+                yield from ((parent.digest, parent.name) for parent in parents if parent.digest)
             elif _is_of(entry, DERIVED):
-                yield Derived.parse(entry.statement).parent
+                yield Derived.parse(entry.statement).parent, ""
         except Malformed:
             continue

@@ -27,8 +27,8 @@ Sources: the texts of the licences; identifiers of the SPDX list, and those of t
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias
 
@@ -399,7 +399,7 @@ class _StatementIndex:
         self._policy = policy
         self._authors = KnownAuthors(parsed, bound, [member for body in policy.pins for member in body.members])
         self._entries: dict[tuple[str, Digest], list[Entry]] = {}
-        self._named: dict[Digest, set[str]] = {}
+        self._named = defaultdict[Digest, set[str]](set)
         """By artifact, the namespaces under which the publishers of its children name it, in lower case."""
         self.refused: list[Remark] = []
         for entry in sorted(parsed.entries, key=lambda entry: entry.digest):
@@ -412,21 +412,13 @@ class _StatementIndex:
         for claim in found:
             for _, name, digest in claim.parents:
                 if digest:
-                    self._named.setdefault(digest, set()).add(_namespace(name))
+                    self._named[digest].add(namespace_of(name))
         return found
 
     def _ancestor_claims(self, artifact: Digest) -> tuple[PublicationClaim, ...]:
-        """What the publishers claim whom the policy names; if none does, those under the name that children give; or
-        else anybody."""
-        by_policy, by_child, others = list[Entry](), list[Entry](), list[Entry]()
-        names = self._named.get(artifact, set())
-        for entry in self._entries.get((PUBLISHED, artifact), []):
-            is_named = self._is_named_publisher(entry)
-            if is_named:
-                by_policy.append(entry)
-            elif is_named is None:
-                (by_child if _namespace(entry.statement.subjects[0].name) in names else others).append(entry)
-        return self._first_claims(by_policy) or self._first_claims(by_child) or self._first_claims(others)
+        """What the first of these publications claim that are proven."""
+        ranked = rank_publications(self._entries.get((PUBLISHED, artifact), []), self._named[artifact], self._policy)
+        return next(filter(None, map(self._first_claims, ranked)), ())
 
     def _first_claims(self, entries: Iterable[Entry]) -> tuple[PublicationClaim, ...]:
         """What the first of these statements that verify claim."""
@@ -445,17 +437,38 @@ class _StatementIndex:
             return unsigned_note(entry, derived.by.id)
         return author, DerivationClaim(author.name, derived, entry.digest)
 
-    def _is_named_publisher(self, entry: Entry) -> bool | None:
-        """Whether the policy names the author, for the namespace of the statement or in general; None if it names
-        nobody for that namespace."""
-        author = entry.statement.by.id if entry.statement.by else None
-        if author in self._policy.publishers:
-            return True
-        bound = self._policy.bound_publisher(_namespace(entry.statement.subjects[0].name))
-        return None if bound is None else bound == author
+
+def rank_publications(
+    published: Iterable[Entry], names: Collection[str], policy: Policy
+) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """The `published` statements about an ancestor, by whose they are: of publishers whom the policy names; under the
+    names that children give; of anybody. The ancestor is described by the first of these that have a proven statement,
+    and by at most `MAX_STATEMENTS` of them, in the order of the digests of their lines.
+
+    Args:
+        names: the namespaces under which the publishers of children name the ancestor, as `namespace_of` gives them.
+    """
+    by_policy, by_child, others = list[Entry](), list[Entry](), list[Entry]()
+    for entry in sorted(published, key=lambda entry: entry.digest):
+        is_named = _is_named_publisher(entry, policy)
+        if is_named:
+            by_policy.append(entry)
+        elif is_named is None:
+            (by_child if namespace_of(entry.statement.subjects[0].name) in names else others).append(entry)
+    return by_policy, by_child, others
 
 
-def _namespace(name: str) -> str:
+def _is_named_publisher(entry: Entry, policy: Policy) -> bool | None:
+    """Whether the policy names the author, for the namespace of the statement or in general; None if it names nobody
+    for that namespace."""
+    author = entry.statement.by.id if entry.statement.by else None
+    if author in policy.publishers:
+        return True
+    bound = policy.bound_publisher(namespace_of(entry.statement.subjects[0].name))
+    return None if bound is None else bound == author
+
+
+def namespace_of(name: str) -> str:
     """The namespace of a name, in lower case: case is ignored, as on the Hub."""
     return name.partition("/")[0].lower()
 
