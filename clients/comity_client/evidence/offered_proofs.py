@@ -76,7 +76,7 @@ class _Worth:
         here: dict[str, tuple[int, int]] = {}
         for kept in best_proofs(self.entry, offered, self.bound, self.reader):
             for each in prove_entry(self.entry, (kept.proof,), self.bound, self.reader)[0]:
-                here[each.log] = len({cosigner.member.lineage for cosigner in each.cosigners}), each.size
+                here[each.log] = each.cosigning_members, each.size
         found: dict[RemoteNode, tuple[int, int]] = {}
         for node, items in said.items():
             claims = [claim for item in items for log, claim in self._claims(item) if claim > here.get(log, (-1, -1))]

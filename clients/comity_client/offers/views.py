@@ -214,10 +214,10 @@ def _classify(
     seen = _newest_proofs(chain, writer, bundle, identities)
     if not seen:
         return made(CLAIMED, "no proof of its newest record is available")
-    best = max(seen, key=lambda each: (len(each.cosigners), each.size))
+    best = max(seen, key=lambda each: (each.cosigning_members, each.size))
     cosigners = (cosigner for each in seen for cosigner in each.cosigners if cosigner.timestamp)
     times = newest_of_each((cosigner.member.id, cosigner.timestamp) for cosigner in cosigners)
-    return made(PROVEN, "", corroborated_time(times.values(), time.time()), len(best.cosigners))
+    return made(PROVEN, "", corroborated_time(times.values(), time.time()), best.cosigning_members)
 
 
 def _newest_proofs(

@@ -190,7 +190,7 @@ def best_proofs(
     for proof in candidates:
         seen, _, _ = prove_entry(entry, (proof,), bound, reader)
         for witnessed in seen:
-            priority = (len({c.member.lineage for c in witnessed.cosigners}), witnessed.size)
+            priority = (witnessed.cosigning_members, witnessed.size)
             if witnessed.log not in best or priority > best[witnessed.log][0]:
                 best[witnessed.log] = priority, KeptProof(entry.line, witnessed.origin, proof, witnessed.log)
     return [kept for _, kept in best.values()]

@@ -40,11 +40,12 @@ class BoundNode:
 
 @frozen
 class ProvenCosigner:
-    """A member that cosigned: the cosigner's name, and the time by the cosigner's clock (POSIX seconds), at most
-    LAST_TIME: it may state any, and programs write it as a date.
+    """A cosigner of a member: its name, and the time by its clock (POSIX seconds), at most LAST_TIME: it may state any,
+    and programs write it as a date.
     `post_quantum`: the cosignature and the keys that bind the cosigner stay secure if classical cryptography is broken.
-    `lines` are all cosignatures of the member on this checkpoint: time, and whether post-quantum. `reach` is what the
-    records of this cosigner declare, all together; empty if they declare nothing."""
+    `lines` are all its cosignatures on this checkpoint: time, and whether post-quantum; of one that a rule counts for
+    its member, those of all cosigners of that member that the rule counts. `reach` is what the records of this cosigner
+    declare, all together; empty if they declare nothing."""
 
     member: Member
     name: str
@@ -57,11 +58,16 @@ class ProvenCosigner:
         """Return the times of the cosignatures that `rule` counts and that have a time."""
         return tuple(at for at, strong in self.lines if at and (strong or not rule.post_quantum))
 
+    def joined(self, other: ProvenCosigner) -> ProvenCosigner:
+        """The stronger of the two, of equally strong ones the newer, of equals this one; with the lines of both."""
+        best = max(self, other, key=lambda each: (each.post_quantum, each.timestamp))
+        return replace(best, lines=tuple(sorted({*self.lines, *other.lines})))
+
 
 @frozen
 class WitnessedEntry:
     """An entry that is proven to be in a log of the member `writer`, and the cosigners of a checkpoint that includes
-    it.
+    it. A member may have several: which of them count depends on the rule.
 
     `refused` describes cosignatures of bound keys that did not verify; they do not count. `proof` is the SHA-256 of the
     tlog-proof. `log` is the verifier key of the log: a member may have several logs of one origin.
@@ -76,9 +82,16 @@ class WitnessedEntry:
     proof: Digest | None = None
     log: str = ""
 
+    @property
+    def cosigning_members(self) -> int:
+        """The number of members that cosigned, whatever a rule counts."""
+        return len({cosigner.member.lineage for cosigner in self.cosigners})
+
     def counted(self, rule: CosignerRule, publisher: frozenset[str]) -> tuple[ProvenCosigner, ...]:
-        """Return the cosigners that `rule` counts: members other than the writer, outside excluded jurisdictions. Codes
-        that the rule names exclude a cosigner by its seat and by its declared reach; `publisher` excludes by seat.
+        """Return the cosigners that `rule` counts, one for each member other than the writer: of those outside excluded
+        jurisdictions the strongest, and of these the newest. Codes that the rule names exclude a cosigner by its seat
+        and by its declared reach; `publisher` excludes by seat. Another cosigner of a member that counts changes
+        nothing but which one is named (I4).
 
         Args:
             publisher: the publisher's jurisdictions.
@@ -87,15 +100,18 @@ class WitnessedEntry:
         excluded = set(named)
         if PUBLISHER in rule.outside:
             excluded |= publisher | {self.writer.jurisdiction}
-        return tuple(
-            cosigner
-            for cosigner in self.cosigners
-            if cosigner.member != self.writer
-            and cosigner.member.jurisdiction not in excluded
-            and not excluded_reach(cosigner.reach, named)
-            and (cosigner.reach or not rule.declared)
-            and (cosigner.post_quantum or not rule.post_quantum)
-        )
+        found: dict[Member, ProvenCosigner] = {}
+        for cosigner in self.cosigners:
+            if (
+                cosigner.member != self.writer
+                and cosigner.member.jurisdiction not in excluded
+                and not excluded_reach(cosigner.reach, named)
+                and (cosigner.reach or not rule.declared)
+                and (cosigner.post_quantum or not rule.post_quantum)
+            ):
+                known = found.get(cosigner.member)
+                found[cosigner.member] = cosigner if known is None else known.joined(cosigner)
+        return tuple(found.values())
 
     def satisfies(self, rule: CosignerRule, publisher: frozenset[str]) -> bool:
         counted = self.counted(rule, publisher)
@@ -212,7 +228,9 @@ def _verify_under_any(proof: TlogProof, line: bytes, keys: tuple[VerifierKey, ..
 def _cosigners(
     proof: TlogProof, checkpoint: Checkpoint, bound: tuple[BoundNode, ...]
 ) -> tuple[tuple[ProvenCosigner, ...], tuple[str, ...]]:
-    found: list[ProvenCosigner] = []
+    """The cosigners of the checkpoint, each name of a member once, and what is wrong with other cosignatures."""
+    reaches = _declared_reaches(bound)
+    found: dict[tuple[Member, str], ProvenCosigner] = {}
     refused: list[str] = []
     for signature in proof.checkpoint.signatures:
         for node in bound:
@@ -224,26 +242,16 @@ def _cosigners(
             except Untrusted as error:
                 refused.append(f"cosignature by {key.name}: {error}")
                 continue
-            post_quantum = key.type == MLDSA44_COSIGNATURE and node.post_quantum
-            found.append(ProvenCosigner(node.member, key.name, timestamp, post_quantum))
-    reaches = _declared_reaches(bound)
-    best: dict[Member, ProvenCosigner] = {}
-    lines: dict[Member, set[tuple[int, bool]]] = {}
-    for cosigner in found:
-        lines.setdefault(cosigner.member, set()).add((cosigner.timestamp, cosigner.post_quantum))
-        known = best.get(cosigner.member)
-        if known is None or (cosigner.post_quantum, cosigner.timestamp) > (known.post_quantum, known.timestamp):
-            best[cosigner.member] = cosigner
-    each = (
-        replace(cosigner, lines=tuple(sorted(lines[member])), reach=reaches[member, cosigner.name])
-        for member, cosigner in best.items()
-    )
-    return tuple(each), tuple(dict.fromkeys(refused))
+            who, strong = (node.member, key.name), key.type == MLDSA44_COSIGNATURE and node.post_quantum
+            cosigner = ProvenCosigner(*who, timestamp, strong, ((timestamp, strong),), reaches[who])
+            found[who] = found[who].joined(cosigner) if who in found else cosigner
+    return tuple(found.values()), tuple(dict.fromkeys(refused))
 
 
 def _declared_reaches(bound: tuple[BoundNode, ...]) -> dict[tuple[Member, str], Reach]:
     """By member and name of the cosigner: what its records declare. Which of several records is the newest is not
-    known here, so all count."""
+    known here, so all count: the newest may say that another law reaches the machine. So another record of a cosigner
+    can exclude it, the one exception to I4 (protocol, section 8)."""
     found: dict[tuple[Member, str], set[str]] = {}
     for node in bound:
         reach = declared_reach(node.member.jurisdiction, node.record.place)

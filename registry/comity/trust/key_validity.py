@@ -274,9 +274,10 @@ class JudgedPublication:
         newest: dict[Digest, tuple[int, Digest | None]] = {}
         for seen in self.witnessed:
             for cosigner in seen.counted(policy.cosigners, self.jurisdictions):
+                at = max(cosigner.times(policy.cosigners), default=0)
                 known = newest.get(cosigner.member.lineage)
-                if known is None or cosigner.timestamp > known[0]:
-                    newest[cosigner.member.lineage] = cosigner.timestamp, seen.proof
+                if known is None or at > known[0]:
+                    newest[cosigner.member.lineage] = at, seen.proof
         needed = _needed(policy, len(newest))
         times = sorted(newest.values(), key=lambda each: each[0], reverse=True)
         return CosignedTime(*times[needed - 1], needed) if len(times) >= needed else None

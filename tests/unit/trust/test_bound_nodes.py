@@ -18,7 +18,7 @@ from comity.trust.places import Place
 from comity.trust.policy import CosignerRule
 from comity.trust.rotation import RotationChains
 from comity.trust.statement import Entry, Subject, parse_entry, sign_payload, sign_statement
-from comity.trust.tlog.note import NoteSignature, VerifierKey, log_verifier_key
+from comity.trust.tlog.note import Checkpoint, NoteSignature, VerifierKey, log_verifier_key
 from comity.trust.tlog.proof import TlogProof
 from support.case import filled, nodes
 from support.rotations import of
@@ -209,10 +209,15 @@ def proof_of(owner: Node, *signatures: NoteSignature) -> TlogProof:
 
 def cosigned(by: Node, time: int) -> tuple[NoteSignature, NoteSignature]:
     """The classical and the post-quantum cosignature."""
+    classical, strong = by.cosign(checkpoint(), time)
+    return classical, strong
+
+
+def checkpoint() -> Checkpoint:
+    """That of the log of CH which `proof_of` proves."""
     log = filled(CH)
     log.append(LINE)
-    classical, strong = by.cosign(log.checkpoint(), time)
-    return classical, strong
+    return log.checkpoint()
 
 
 def bound_by(owner: Node, member: Member | None = None, record: NodeRecord | None = None) -> BoundNode:
@@ -220,6 +225,7 @@ def bound_by(owner: Node, member: Member | None = None, record: NodeRecord | Non
 
 
 LINE = KR.entry.line
+ALL = CosignerRule(outside=())
 
 
 def test_only_the_member_whose_key_signed_a_log_is_its_writer() -> None:
@@ -255,7 +261,7 @@ def test_of_the_cosignatures_of_one_member_the_strongest_and_then_the_newest_cou
     ):
         for order in itertools.permutations(signatures):
             (entry,) = witnessed(proof_of(CH, *order), *bound)
-            (found,) = entry.cosigners
+            (found,) = entry.counted(ALL, frozenset())
             assert (found.timestamp, found.post_quantum, found.reach) == best
             assert (found.member, found.lines, entry.refused) == (SG.seat.member, lines, ())
 
@@ -265,7 +271,32 @@ def test_of_cosignatures_of_one_member_that_are_alike_the_first_counts() -> None
     signatures = cosigned(SG, 5)[1], cosigned(twin, 5)[1]
     for order in (signatures, signatures[::-1]):
         (entry,) = witnessed(proof_of(CH, *order), bound_by(CH), bound_by(twin), bound_by(SG))
-        assert [each.name for each in entry.cosigners] == [order[0].name]
+        assert [each.name for each in entry.cosigners] == [each.name for each in order]
+        assert [each.name for each in entry.counted(ALL, frozenset())] == [order[0].name]
+
+
+def test_a_member_counts_by_any_of_its_cosigners_that_a_rule_counts() -> None:
+    own, cloud = Place("them", "", ("SG",)), Place("them", "Example Cloud", ("US",))
+    named, silent, clouded = (
+        node(SG.seat, f"{name}.example", place=place)
+        for name, place in (("named", own), ("silent", None), ("clouded", cloud))
+    )
+    weak = node(SG.seat, "weak.example", ("ed25519",), own)
+    by_time = ((weak, 4), (named, 5), (clouded, 7), (silent, 9))
+    signatures = [signature for by, at in by_time for signature in by.cosign(checkpoint(), at)]
+    bound = [bound_by(by) for by, _ in by_time]
+    for rule, name, times in (
+        (ALL, "silent", {4, 5, 7, 9}),
+        (replace(ALL, declared=True), "clouded", {4, 5, 7}),
+        (replace(ALL, outside=("US",)), "silent", {4, 5, 9}),
+        (replace(ALL, outside=("US",), declared=True), "named", {4, 5}),
+        (replace(ALL, outside=("US",), declared=True, post_quantum=True), "named", {5}),
+    ):
+        for order in (signatures, signatures[::-1]):
+            (entry,) = witnessed(proof_of(CH, *order), bound_by(CH), *bound)
+            (found,) = entry.counted(rule, frozenset())
+            assert (found.name, set(found.times(rule))) == (f"{name}.example/cosigner", times)
+    assert entry.counted(replace(ALL, outside=("SG",)), frozenset()) == ()
 
 
 class SameId(VerifierKey):
@@ -287,9 +318,7 @@ def test_a_key_with_the_name_and_the_short_id_of_another_hides_no_cosignature() 
 
 def test_a_cosigner_may_have_one_key() -> None:
     one = node(SG.seat, "one.example", ("ed25519",), Place("them", "", ("IN",)))
-    log = filled(CH)
-    log.append(LINE)
-    (entry,) = witnessed(proof_of(CH, *one.cosign(log.checkpoint(), 5)), bound_by(CH), bound_by(one))
+    (entry,) = witnessed(proof_of(CH, *one.cosign(checkpoint(), 5)), bound_by(CH), bound_by(one))
     assert [(each.reach, each.post_quantum) for each in entry.cosigners] == [(("IN", "SG"), False)]
 
 

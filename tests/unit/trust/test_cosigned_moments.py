@@ -115,3 +115,23 @@ def test_a_later_proof_makes_no_publication_younger_and_a_cosignature_without_a_
     assert first(0, 0, 0) is None
     strong = CosignerRule(2, 2, (), post_quantum=True)
     assert first((10, False), (200, True), (300, True), rule=strong) == (300, 2)
+
+
+def newest(*lines: tuple[int, bool] | int, rule: CosignerRule = RULE) -> tuple[int, int] | None:
+    """The newest time that enough cosigners prove, and how many these are."""
+    found = JudgedPublication.newest_cosigned(standing(*lines), Policy(cosigners=rule))
+    return (found.time, found.cosigners) if found else None
+
+
+def test_each_member_counts_with_its_newest_time() -> None:
+    """An older cosignature that is stronger makes nothing older."""
+    assert newest(300, 10, 200) == (200, 2)
+    assert newest(0, 0, 0) == (0, 2)
+    seen = standing(100, 200, 300).witnessed[0]
+    later = tuple(replace(each, lines=(*each.lines, (900, False))) for each in seen.cosigners)
+    both = cast(
+        JudgedPublication, SimpleNamespace(witnessed=(replace(seen, cosigners=later),), jurisdictions=frozenset())
+    )
+    for rule, time in ((RULE, 900), (replace(RULE, post_quantum=True), 200)):
+        found = JudgedPublication.newest_cosigned(both, Policy(cosigners=rule))
+        assert found is not None and (found.time, found.cosigners) == (time, 2)

@@ -227,11 +227,11 @@ def cosigners_row(found: Findings) -> Row:
 
 
 def _reach_fact(cosigner: ProvenCosigner) -> RowFact:
-    """What a cosigner declares about its machines, where the policy asks for it."""
-    who = member_label(cosigner.member)
+    """What a member declares about the machines of a cosigner, where the policy asks for it."""
+    who, machines = member_label(cosigner.member), f"the machines of {cosigner.name}"
     if not cosigner.reach:
-        return RowFact(f"{who} declares no place of its machines", "stale or absent")
-    return RowFact(f"the law of {', '.join(cosigner.reach)} reaches the machines of {who}", "claimed", who)
+        return RowFact(f"{who} declares no place of {machines}", "stale or absent")
+    return RowFact(f"the law of {', '.join(cosigner.reach)} reaches {machines}, of {who}", "claimed", who)
 
 
 def _unproven(row: str, step: int, found: Findings) -> Row:

@@ -57,6 +57,12 @@ def test_a_chain_with_a_proof_of_its_newest_record_is_proven(stall: Stall) -> No
     found.require_proven()
 
 
+def test_two_cosigners_of_one_member_are_one_member() -> None:
+    twin = Stall()
+    twin.nodes = (*twin.nodes, node(twin.nodes[-1].seat, "twin.example"))
+    assert seen(twin, twin.post()).cosigners == 2
+
+
 def test_a_grant_is_read_again_until_its_acceptance_is_recorded(stall: Stall, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offer_client, "RECORD_POLL", 0.0)
     chain = stall.post()
