@@ -222,9 +222,7 @@ def signing_half(
     chain = judge_author(entry, claims.keys_of(by, member)).chain
     if chain is None or refused_keys(entry, by, chain, given):
         return None
-    if key not in {signature.keyid for signature in entry.envelope.signatures}:
-        return None
-    halves = (half for state in chain.signers(entry.envelope) for each in state.keys.keys for half in each.halves)
+    halves = (half for each in chain.signing_keys(entry.envelope) for half in each.halves)
     return next((half for half in halves if half.id == key), None)
 
 

@@ -166,7 +166,7 @@ def compromise_notices(
     claims: ParsedClaims, identity: Digest, chain: RotationChain, envelope: Envelope
 ) -> tuple[CompromiseNotice, ...]:
     """The compromise notices of an identity for its keys that signed `envelope`, the lowest index first."""
-    used = {key.id for state in chain.signers(envelope) for key in state.keys.keys}
+    used = {key.id for key in chain.signing_keys(envelope)}
     found = (_notice(entry, identity, chain) for entry in claims.entries if entry.statement.predicate == ADVISORY)
     return tuple(sorted((each for each in found if each and each.key in used), key=lambda each: each.index))
 

@@ -301,6 +301,13 @@ class RotationChain:
         matching = self.matching(envelope, extra_keys)
         return matching if matching and check(matching[0].keys, envelope, extra_keys) else ()
 
+    def signing_keys(self, envelope: Envelope) -> frozenset[VerifyingKey]:
+        """The keys that signed `envelope`, of the states in `signers`: those whose halves it names, because it counts
+        only if each of its signatures is valid."""
+        present = {signature.keyid for signature in envelope.signatures}
+        keys = (key for state in self.signers(envelope) for key in state.keys.keys)
+        return frozenset(key for key in keys if present.issuperset(half.id for half in key.halves))
+
     def matching(self, envelope: Envelope, extra_keys: Collection[PublicKey] = ()) -> tuple[KeyState, ...]:
         """The states whose keys are those that the envelope names, by their ids: no signature is verified."""
         present = {signature.keyid for signature in envelope.signatures}

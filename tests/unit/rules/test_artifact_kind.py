@@ -47,6 +47,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.case import case, filled, nodes
 from support.rotations import CLASSICAL, of
+from support.several_keys import several_keys
 from support.world import Identity, Log, identity
 
 OWNER, STRANGER = identity("Owner", algs=CLASSICAL), identity("Stranger", algs=CLASSICAL)
@@ -195,6 +196,16 @@ def test_only_what_a_lost_key_signed_is_to_be_proven_and_the_first_statements_be
     assert kinds_to_prove(circumstances(*entries).claims, OWNER.id, ARTIFACT) == ()
     wanted = kinds_to_prove(circumstances(*entries, lost_from(log, 0)).claims, OWNER.id, ARTIFACT)
     assert [KindStated.parse(entry.statement).number for entry in wanted] == [1, 2, 3]
+
+
+def test_what_the_other_keys_of_a_publisher_state_that_lost_one_counts_as_before() -> None:
+    several = several_keys()
+    one, two, lost = several.keys
+    stated = KindStated(several.id, NAME, ARTIFACT, DATASET, 0)
+    for signers, decides in (((one, two), False), ((one, lost), True), ((one, two, lost), True)):
+        entry = sign_content(stated, *signers)
+        claims = circumstances(several.entry, several.lost, entry).claims
+        assert kinds_to_prove(claims, several.id, ARTIFACT) == (entry,) * decides
 
 
 def test_a_malformed_statement_hides_no_other_one() -> None:

@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from support.case import filled, nodes
 from support.rotations import of
+from support.several_keys import several_keys
 from support.world import Identity, identity, signer
 
 NAME = Name.parse("Swiss-AI/tiny@v1")
@@ -179,6 +180,26 @@ def test_a_signature_by_a_lost_key_counts_no_more() -> None:
     first = signed()
     assert counted(first.line) == [first]
     assert counted(sign_content(notice, OWNER.signer).line, first.line) == []
+
+
+def test_a_signature_by_the_other_keys_of_a_publisher_that_lost_one_counts() -> None:
+    several = several_keys()
+    one, two, lost = several.keys
+    for keys, counts in (((one, two), True), ((two, one), True), ((one, lost), False), ((lost, one), False)):
+        entry = sign_content(sign_image(several.id, NAME, ARTIFACT, IMAGE, keys[0]), *keys)
+        claims = read_claims((several.entry.line, entry.line, several.lost.line), ARTIFACT)
+        given = KeyCircumstances(claims, (), (), Policy(), {}, EvidenceReader())
+        found = image_signatures(claims, several.id, ARTIFACT, IMAGE, given)
+        assert [(each.entry, each.key) for each in found] == [(entry, keys[0].public.halves[0])] * counts
+
+
+def test_a_signature_of_an_image_is_by_a_key_that_signed_its_line() -> None:
+    several = several_keys()
+    *signers, other = several.keys
+    entry = sign_content(sign_image(several.id, NAME, ARTIFACT, IMAGE, other), *signers)
+    claims = read_claims((several.entry.line, entry.line), ARTIFACT)
+    given = KeyCircumstances(claims, (), (), Policy(), {}, EvidenceReader())
+    assert image_signatures(claims, several.id, ARTIFACT, IMAGE, given) == ()
 
 
 def test_a_statement_is_read_back_as_it_was_written() -> None:

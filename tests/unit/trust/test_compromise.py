@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from comity.rules.signing import sign_content
+from comity.rules.signing import sign_content, statement_of
 from comity.trust.bound_nodes import WitnessedEntry
 from comity.trust.encoding import Json
 from comity.trust.errors import Malformed
@@ -14,11 +14,14 @@ from comity.trust.evidence import Row, Verdict
 from comity.trust.exit_statuses import EVIDENCE_MISSING, OK
 from comity.trust.home_logs import HomeLogs
 from comity.trust.key_validity import CompromiseNotice, is_logged_before
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import assemble_envelope, sign_payload
 from comity.trust.statements import Advisory, Compromise
 from comity.trust.tlog.note import log_verifier_key
 from comity.trust.verify import verify
 from support.case import Case, case, filled, nodes, read_policy, release
 from support.observations import observation
+from support.several_keys import several_keys
 from support.world import Identity, Log, found, identity, node
 
 GOOD = case()
@@ -201,6 +204,42 @@ def test_a_notice_counts_only_about_a_key_that_signed_and_about_its_own_identity
         assert key_policy(GOOD.saying(rival.entry.line, line)) == key_policy(GOOD)
     yanked = sign_content(Advisory(OWNER.inception.author, OWNER.id, "yank", "info", ""), OWNER.signer).line
     assert key_policy(GOOD.saying(yanked)) == key_policy(GOOD)
+
+
+def published_with(*signers: HybridSigner, invalid: HybridSigner | None = None) -> Case:
+    """The publication of an identity with several keys, signed with some, and its notice that the third is lost; with
+    an invalid signature that names another key."""
+    several, (node, *others) = several_keys(), nodes()
+    said = statement_of(replace(release()[0], by=several.id)).encode()
+    signatures = sign_payload(said, *signers).signatures
+    if invalid is not None:
+        signatures += tuple(replace(each, sig=bytes(each.sig)[::-1]) for each in sign_payload(said, invalid).signatures)
+    line, log = assemble_envelope(said, signatures).encode(), filled(node)
+    log.append(line)
+    return replace(
+        GOOD,
+        claims=(several.entry.line, *(each.entry.line for each in nodes()), line, several.lost.line),
+        proofs=(log.proof(line, others),),
+        policy_text=GOOD.policy_text.replace(OWNER.id, several.id),
+    )
+
+
+def test_only_the_keys_that_signed_are_asked_for_of_an_identity_with_several() -> None:
+    one, two, lost = several_keys().keys
+    verdict = published_with(one, two).verdict()
+    assert (verdict.exit_status, verdict.row("signatures").state) == (0, "pass")
+    assert "key policy" not in verdict.required
+    for signers in ((one, lost), (two, lost), (one, two, lost)):
+        verdict = published_with(*signers).verdict()
+        assert (verdict.exit_status, verdict.row("signatures").state) == (4, "pass")
+        assert verdict.row("key policy").summary.endswith("signed after the publisher says its key was stolen")
+
+
+def test_an_invalid_signature_is_no_use_of_the_key_that_it_names_and_its_line_no_statement() -> None:
+    one, two, lost = several_keys().keys
+    verdict = published_with(one, two, invalid=lost).verdict()
+    assert (verdict.exit_status, verdict.row("signatures").state) == (3, "fail")
+    assert "stolen" not in verdict.row("key policy").summary
 
 
 def test_notices_are_shown_with_the_lowest_entry_first() -> None:

@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 from comity.rules.signing import sign_content
-from comity.trust.approvals import ApprovalConditions, ApprovalEnded, approval_key, filled_places
+from comity.trust.approvals import ApprovalConditions, ApprovalEnded, Approved, approval_key, filled_places
 from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed
@@ -29,6 +29,7 @@ from support.approvals import ANNA, AS_OF, BEN, CARLA, DAY, GOOD, SCOPE, STRANGE
 from support.case import Case, filled, nodes, release
 from support.examples import examples
 from support.rotations import of
+from support.several_keys import several_keys
 from support.world import Identity, draft, identity, seat, signer
 
 CH, SG, ES, KR = nodes(4)
@@ -375,6 +376,15 @@ def test_an_approval_by_a_key_that_its_officer_lost_does_not_count() -> None:
     assert (
         row(asking(at_least=1).saying(*by(ANNA), *by(BEN), sign_content(by_another, BEN.signer).line)).state == "pass"
     )
+
+
+def test_an_approval_by_the_other_keys_of_an_officer_that_lost_one_counts() -> None:
+    several = several_keys()
+    one, two, lost = several.keys
+    approved = replace(Approved.parse(entry_of(ANNA).statement), by=several.id)
+    for signers, state in (((one, two), "pass"), ((one, lost), "fail"), ((one, two, lost), "fail")):
+        lines = several.entry.line, several.lost.line, sign_content(approved, *signers).line
+        assert row(asking(at_least=1).demanding(ANNA.id, several.id).saying(*lines)).state == state
 
 
 def named(name: str) -> str:

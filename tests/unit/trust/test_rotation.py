@@ -322,6 +322,20 @@ def test_the_signers_are_the_states_whose_keys_signed(count: int, beside: tuple[
             assert not found.signed(replace(envelope), extra) and not found.signed(envelope, [*extra, *extra, HALF])
 
 
+def test_the_keys_that_signed_are_those_of_valid_signatures() -> None:
+    chain = shared_states()
+    for count in range(1, 5):
+        for signers in itertools.combinations(SHARED, count):
+            envelope = sign_statement(ENTRY.statement, *signers).envelope
+            expected = {key.public for key in signers} if chain.signed(envelope) else set()
+            assert chain.signing_keys(envelope) == expected
+            for at in range(len(envelope.signatures)):
+                forged = replace(envelope.signatures[at], sig=bytes(len(envelope.signatures[at].sig)))
+                others = (*envelope.signatures[:at], *envelope.signatures[at + 1 :])
+                assert not chain.signing_keys(replace(envelope, signatures=(forged, *others)))
+    assert not chain.signing_keys(sign_statement(ENTRY.statement, *SHARED[:2], STRANGER).envelope)
+
+
 HALF = signer("half", CLASSICAL).public.halves[0]
 
 
