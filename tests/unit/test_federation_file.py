@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -237,3 +238,17 @@ def test_what_is_kept_may_reach_its_limit(kind: str, monkeypatch: pytest.MonkeyP
             continue
         with pytest.raises(Malformed, match=f"its {kind} have more than {limit} bytes together"):
             reader.document([json.dumps(document).encode()])
+
+
+def test_an_unknown_member_is_refused_before_the_next_one_is_read() -> None:
+    """Names are not kept: a file could have millions."""
+    taken = list[bytes]()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in (b'{"schema":"comity/federation/v1",', *(b'"%x":0,' % number for number in range(9))):
+            taken.append(chunk)
+            yield chunk
+
+    with pytest.raises(Malformed, match="federation file is malformed") as refused:
+        FederationReader(lambda at, item, lines: ()).document(chunks())
+    assert (refused.value.why, len(taken)) == ("unknown member '0'", 2)

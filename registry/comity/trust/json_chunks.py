@@ -1,8 +1,8 @@
 """A JSON object that comes in chunks: its members one by one, and the items of its long lists one by one.
 
-Memory is that of one value and one chunk. This module finds where a value ends, and nothing else: the caller parses
-each value with `parse_json`, by all rules of that function. A text is accepted if and only if it is one JSON object
-whose values are accepted.
+Memory is that of one value, one chunk and the names of the members, of which the caller refuses each that it does not
+know. This module finds where a value ends, and nothing else: the caller parses each value with `parse_json`, by all
+rules of that function. A text is accepted if and only if it is one JSON object whose values are accepted.
 """
 
 from __future__ import annotations

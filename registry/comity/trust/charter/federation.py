@@ -32,6 +32,7 @@ from comity.trust.statement import MAX_LINE, Entry, parse_entry
 from comity.trust.statement_kinds import KEY_PREDICATES
 
 SCHEMA: Final = "comity/federation/v1"
+MEMBERS: Final = ("schema", "federation", "epochs", "nodes")
 MAX_BYTES: Final = 512 * 1024 * 1024
 """Maximum size of a file: twice that of 200 members with 100 epochs."""
 MAX_EPOCH: Final = 64 * 1024 * 1024
@@ -140,6 +141,8 @@ class FederationReader:
         found = dict[str, Json]()
         document = JsonChunks(chunks, limit=MAX_BYTES, what="federation file")
         for name in document.members():
+            if name not in MEMBERS:
+                raise Malformed("federation file is malformed", why=f"unknown member {name[:60]!r}")
             if name == "epochs":
                 for item in document.items(most=MAX_EPOCHS, bytes_each=MAX_EPOCH):
                     self._epoch(item)
@@ -163,7 +166,6 @@ class FederationReader:
         fields.take("epochs")
         fields.take("nodes")
         federation = fields.digest("federation")
-        fields.done()
         if not self.chain:
             raise fields.error("it has no epoch")
         if federation != self.chain[0].digest:
