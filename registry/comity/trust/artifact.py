@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from comity.trust.encoding import MAX_INTEGER, Digest, Fields, canonical, parse_canonical, sha256
+from comity.trust.encoding import CONTROLS, MAX_INTEGER, Digest, Fields, canonical, parse_canonical, sha256
 from comity.trust.errors import Malformed, Untrusted
 from comity.trust.frozen import frozen
 
@@ -58,16 +58,16 @@ class FileEntry:
 def check_path(path: str) -> str:
     """Return `path` if it is valid in a manifest: it names the same file on every system.
 
-    Raises Malformed (BAD-PATH) for absolute paths, `.`, `..` and empty segments, control characters, backslashes, paths
-    that are too long, and folders that are never published (`.git/`, `.comity/`, the Hub's cache).
+    Raises Malformed (BAD-PATH) for absolute paths, `.`, `..` and empty segments, characters that can break a line,
+    backslashes, paths that are too long, and folders that are never published (`.git/`, `.comity/`, the Hub's cache).
     """
     encoded = path.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_PATH_BYTES:
         raise _bad_path(path, f"a path has at most {MAX_PATH_BYTES} bytes")
     if any(segment in ("", ".", "..") for segment in path.split("/")):
         raise _bad_path(path, "it has an empty, '.' or '..' segment")
-    if "\\" in path or any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
-        raise _bad_path(path, "it has a backslash, control character or lone surrogate")
+    if "\\" in path or any(unicodedata.category(character) in (*CONTROLS, "Cs") for character in path):
+        raise _bad_path(path, "it has a backslash, control character, line separator or lone surrogate")
     if f"{_folded(path)}/".startswith(tuple(f"{folder}/" for folder in RESERVED)):
         raise _bad_path(path, "it is in a reserved folder")
     return path

@@ -11,6 +11,8 @@ from comity.trust import artifact
 from comity.trust.artifact import MAX_FILES, MAX_PATH_BYTES, FileEntry, Manifest, check_path
 from comity.trust.encoding import MAX_INTEGER, Digest, canonical, sha256
 from comity.trust.errors import Malformed
+from hypothesis import given
+from hypothesis import strategies as st
 
 DIGEST = sha256(b"x")
 MANIFEST = Manifest.of([FileEntry("b/weights", 3, DIGEST), FileEntry("a", 2, DIGEST), FileEntry("empty", 0, DIGEST)])
@@ -124,7 +126,7 @@ def test_a_path_that_means_the_same_everywhere_is_accepted(path: str) -> None:
     "path",
     [
         *("", "/", "/a", "a/", "a//b", ".", "..", "./a", "a/.", "../a", "a/../b", "a/.."),
-        *("a\\b", "a\nb", "a\x00b", "a\x1bb", "a\x7fb", "a\x85b", "\ud800"),
+        *("a\\b", "a\nb", "a\x00b", "a\x1bb", "a\x7fb", "a\x85b", "a\u2028b", "\u2029", "\ud800"),
         *(".git", ".git/config", ".comity", ".comity/manifest.json", ".cache/huggingface", ".cache/huggingface/x"),
         *(".GIT/config", ".Comity/claims.jsonl", ".Cache/HuggingFace/x"),
         *("a/" * (MAX_PATH_BYTES // 2) + "a", "é" * 600),
@@ -136,6 +138,15 @@ def test_a_path_that_does_not_is_refused(path: str) -> None:
     assert refusal.value.code == "BAD-PATH"
     with pytest.raises(Malformed):
         Manifest.of(listing(path))
+
+
+@given(st.text(max_size=9) | st.text(" /.a\u0085\u2028\u2029\u202e\ufeff\U000e0001", max_size=9))
+def test_a_manifest_with_any_path_that_is_allowed_reads_back(path: str) -> None:
+    try:
+        made = Manifest.of(listing(path))
+    except Malformed:
+        return
+    assert Manifest.parse(made.encode()) == made
 
 
 @pytest.mark.parametrize(
