@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, bindparam, func, select, tuple_
@@ -47,6 +47,8 @@ MAX_LOOKED_UP: Final = 64
 """Observers in one query."""
 TOGETHER: Final = 100
 """Artifacts, or repositories, in one query."""
+LINES_TOGETHER: Final = 200
+"""Lines in one query."""
 VERSIONS_TOGETHER: Final = 32
 """Statements of a repository that are read together with those of others, on average."""
 _LAST_CHARACTER: Final = "\U0010ffff"
@@ -518,18 +520,28 @@ class ProvenTables:
 
     def keys_of_each(self, authors: Collection[Digest]) -> dict[Digest, list[ProvenLine]]:
         """Returns what `keys_of` does, for many identities together."""
-        positions: dict[Digest, list[ProvenPosition]] = {author: [] for author in authors}
-        with self._database.reading() as connection:
-            for some in _chunks(list(positions), TOGETHER):
+        found: dict[Digest, list[ProvenLine]] = {author: [] for author in authors}
+        for author, line in self.each_key(found):
+            found[author].append(line)
+        return found
+
+    def each_key(self, authors: Iterable[Digest]) -> Iterator[tuple[Digest, ProvenLine]]:
+        """Returns the identities and the lines of `keys_of`, in the order of `authors`. Reads a few lines at a time:
+        the keys of an identity may have 36 MB."""
+        for some in _chunks(list(dict.fromkeys(authors)), TOGETHER):
+            positions: dict[Digest, list[ProvenPosition]] = {author: [] for author in some}
+            with self._database.reading() as connection:
                 for columns in (
                     select(_IDENTITY.id, _IDENTITY.log_id, _IDENTITY.index).where(_IDENTITY.id.in_(some)),
                     select(_ROTATION.identity, _ROTATION.log_id, _ROTATION.index).where(_ROTATION.identity.in_(some)),
                 ):
                     for author, *place in connection.execute(columns):
                         positions[author].append(ProvenPosition(*place))
-            every = dict.fromkeys(itertools.chain(*positions.values()))
-            lines = dict(zip(every, _lines_or_none(connection, list(every)), strict=True))
-        return {author: [line for each in own if (line := lines[each])] for author, own in positions.items()}
+            every = [(author, position) for author, own in positions.items() for position in own]
+            for part in _chunks(every, LINES_TOGETHER):
+                with self._database.reading() as connection:
+                    lines = _lines_or_none(connection, [position for _, position in part])
+                yield from ((author, line) for (author, _), line in zip(part, lines, strict=True) if line is not None)
 
     def with_line(self, line: bytes) -> list[ProvenLine]:
         """Returns the position in one log of a statement that exactly this line proves."""
@@ -591,7 +603,7 @@ def _lines_at(connection: Connection, positions: Sequence[ProvenPosition]) -> li
 
 def _lines_or_none(connection: Connection, positions: Sequence[ProvenPosition]) -> list[ProvenLine | None]:
     found: dict[ProvenPosition, ProvenLine] = {}
-    for some in _chunks(positions, 200):
+    for some in _chunks(positions, LINES_TOGETHER):
         found |= _at_positions(connection, some)
     return [found.get(position) for position in positions]
 

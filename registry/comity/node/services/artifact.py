@@ -34,7 +34,8 @@ from comity.node.services.kept_answers import (
     KeptAnswers,
 )
 from comity.node.services.likely import Likely, likely_questions
-from comity.node.services.selections import PAGE, MemberLines, Standing, StatementAnswer
+from comity.node.services.member_lines import MemberLines
+from comity.node.services.selections import PAGE, Standing, StatementAnswer
 from comity.node.threads import AsyncLedger
 from comity.rules.descent import DescentQuestion
 from comity.rules.precedence import Bounds, Precedence

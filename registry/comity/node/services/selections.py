@@ -10,27 +10,30 @@ first.
 from __future__ import annotations
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeVar
 
 from comity.ledger.copy_tables import ProvenTimes, VerifiedTimes
 from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
-from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Selection
+from comity.node.services.member_lines import KeptLines, MemberLines, author_of
+from comity.rules.fair_bytes import FairBytes
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Said, Selection
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
 from comity.trust.names import UPSTREAM, check_segment, is_upstream, upstream_name
-from comity.trust.statement import parse_entry
-from comity.trust.statement_kinds import ADVISORY, NODE_RECORD, PROVING_PREDICATES
+from comity.trust.statement_kinds import ADVISORY
 from comity.wire import limits
 from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
+
+L = TypeVar("L", ProvenLine, ProvenPublication)
 
 
 @frozen
@@ -66,8 +69,6 @@ RIVAL_CLAIMS: Final = 8
 """Claims of each claimant to whom the name does not belong, where the asker does not ask for one publisher."""
 PAGE: Final = 64
 """Lines read at a time: at most 4 MiB."""
-RECORDS: Final = 800
-"""Node records in one answer, evenly of all members."""
 PUBLISHERS: Final = 8
 """Publishers and observers of an artifact, the earliest, whose statements about it come first."""
 MEMBER_ADVISORIES: Final = 4
@@ -80,41 +81,17 @@ them. With hybrid keys an inception has 9 KB and an advisory 5 KB: these are the
 SHARES: Final = 8
 """What takes more than this part of the bytes for others comes after the rest, so that no long statement displaces
 short ones."""
-MAX_MEMBER_LINES: Final = 16 * 1024 * 1024
-"""Bytes of the lines of all members that are kept in memory."""
-
-MAX_NEW: Final = 256
-"""New key statements whose authors are looked at."""
-
-
-@dataclass(frozen=True)
-class _MemberLines:
-    """Lines that most answers about artifacts contain: the records of the nodes that are `followed`, and of each member
-    its node records, and its inception and rotations. They are the same while `basis` does not change and no member has
-    a new one after statement `number`."""
-
-    basis: object
-    number: int
-    followed: tuple[ProvenLine, ...]
-    of_member: Mapping[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]
-
-    @property
-    def records(self) -> Iterator[ProvenLine]:
-        return itertools.chain(self.followed, *(records for records, _ in self.of_member.values()))
-
-    @property
-    def keys(self) -> Iterator[ProvenLine]:
-        return itertools.chain(*(keys for _, keys in self.of_member.values()))
-
-    @cached_property
-    def digests(self) -> Mapping[bytes, Digest]:
-        """The SHA-256 of each line."""
-        return {found.line: sha256(found.line) for found in (*self.records, *self.keys)}
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of the lines."""
-        return sum(len(line.line) for line in (*self.records, *self.keys))
+CLAIMED_BYTES: Final = 16 * limits.MiB
+"""Bytes of the claims of a name, of those whose claims come first."""
+NAMED_BYTES: Final = 8 * limits.MiB
+"""Bytes of the statements of named authors."""
+MEMBERS_BYTES: Final = 8 * limits.MiB
+"""Bytes of the statements of members."""
+KEYS_BYTES: Final = 8 * limits.MiB
+"""Bytes of the keys of those who are not members."""
+OTHERS_BYTES: Final = 8 * limits.MiB
+"""Bytes of statements of others, with their keys. All these, with the lines of members, are less than an asker takes.
+Where several authors share bytes, who says most gives way (`comity.rules.fair_bytes`)."""
 
 
 @frozen
@@ -144,47 +121,6 @@ class Standing:
         return cls(membership.precedence, nodes, members, followed, bound, body.digest if body else None)
 
 
-class MemberLines:
-    """The node records, inceptions and rotations of all members. Those of a member are read again when it has new ones:
-    anybody may log inceptions and rotations of others."""
-
-    def __init__(self, proven: ProvenTables) -> None:
-        self._proven = proven
-        self._kept: _MemberLines | None = None
-
-    def read(self, members: Sequence[Digest], followed: Sequence[bytes]) -> _MemberLines:
-        """The lines of these members, and the records of the nodes that are `followed`. Blocking."""
-        number, basis = self._proven.last_number_of(PROVING_PREDICATES), (members, followed)
-        known = self._kept
-        if known is not None and known.basis == basis and known.number == number:
-            return known
-        stale, of_member = frozenset(members), dict[Digest, tuple[tuple[ProvenLine, ...], tuple[ProvenLine, ...]]]()
-        records: tuple[ProvenLine, ...] = ()
-        if known is not None and known.basis == basis:
-            stale, of_member, records = self._changed(members, known.number), {**known.of_member}, known.followed
-        else:
-            found = [self._proven.with_line(line) for line in followed]
-            records = tuple(itertools.chain(*found))
-        share = max(4, RECORDS // max(1, len(members)))
-        for member in members:
-            if member in stale:
-                own = self._proven.by(member, NODE_RECORD, share)
-                of_member[member] = own.found, tuple(self._proven.keys_of(member))
-        made = _MemberLines(basis, number, records, of_member)
-        if made.size <= MAX_MEMBER_LINES:
-            self._kept = made
-        return made
-
-    def _changed(self, members: Sequence[Digest], since: int) -> frozenset[Digest]:
-        """The members with new key statements after statement `since`; all of them if there are many new ones."""
-        new = self._proven.since(since, PROVING_PREDICATES, MAX_NEW)
-        if len(new) == MAX_NEW:
-            return frozenset(members)
-        statements = [parse_entry(line.line).statement for line in new]
-        about = {subject.digest for statement in statements for subject in statement.subjects}
-        return frozenset(members) & {*about, *(statement.by.id for statement in statements if statement.by is not None)}
-
-
 class StatementAnswer:
     """One answer, whose lines are read as they are taken. Blocking.
 
@@ -207,7 +143,7 @@ class StatementAnswer:
     def _resolve(
         self, name: str, version: str | None, publisher: Digest | None, named: Collection[Digest]
     ) -> Iterator[LocatedEntry]:
-        publishers, rivals = dict[Digest, dict[Digest, None]](), list[tuple[str, Digest]]()
+        first_claims, rivals = FairBytes[ProvenPublication](CLAIMED_BYTES), list[tuple[str, Digest]]()
         precedence = self._view.precedence.naming(named)
         repositories = self._repositories(_checked(name))
         self.sent.limited = len(repositories) >= MAX_ANSWER
@@ -215,21 +151,26 @@ class StatementAnswer:
             claimants = self._claimants(repository, publisher, precedence)
             first = [each for at, each in enumerate(claimants) if not at or _is_first(each, precedence)]
             owners = self._owners(repository, first, named)
-            for found in self._claims_of_name(repository, version, first, owners):
-                publishers.setdefault(found.artifact, {}).setdefault(found.publisher)
-                if (located := self.sent.new(found, author=found.publisher)) is not None:
-                    yield located
+            for found in self._claims_of_name(repository, version, first, owners, first_claims):
+                _add(first_claims, found.publisher, found)
             rivals += [(repository, each) for each in claimants if each is not None and each not in first]
         self.sent.more_others |= len(rivals) > CLAIMANTS
         claims = self._rivals(rivals[:CLAIMANTS], version)
-        if not publishers and not claims:
+        if not first_claims.size and not claims:
             raise NotFound(f"no claim to {name} is known", hint="comity search WORD", code="NO-SUCH-NAME")
+        publishers = dict[Digest, dict[Digest, None]]()
+        for author, found in first_claims.found:
+            publishers.setdefault(found.artifact, {}).setdefault(author)
         authors = dict.fromkeys(itertools.chain(*publishers.values()))
-        for line in self._keys_of(authors):
-            if (located := self.sent.attached(line, limits.RESOLVED)) is not None:
-                yield located
-        for located in self._decisive_advisories(publishers, precedence):
-            yield located
+        keys = self._keys_of(authors)
+        advisories = self._decisive_advisories(publishers, precedence, len(first_claims) + len(keys))
+        advisers = {author for author, _ in advisories.found if precedence.group(author) == NAMED}
+        others_keys = self._keys_of(advisers - authors.keys())
+        self.sent.leave_out(first_claims, keys, advisories, others_keys)
+        yield from self.sent.all_new(first_claims)
+        yield from self.sent.all_attached(keys, limits.RESOLVED)
+        yield from self.sent.all_new(advisories, limits.RESOLVED)
+        yield from self.sent.all_attached(others_keys, limits.RESOLVED)
         others = self._with_keys(claims, frozenset(authors), self.sent.room)
         for claim in others.found:
             if (located := self.sent.new(claim, limits.RESOLVED)) is not None:
@@ -249,64 +190,50 @@ class StatementAnswer:
         answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in claims)
         return [found for row in zip_longest(*answers) for found in row if found is not None]
 
-    def _keys_of(self, authors: Collection[Digest]) -> list[ProvenLine]:
-        found = self._proven.keys_of_each(authors)
-        return [line for author in authors for line in found[author]]
+    def _keys_of(self, authors: Iterable[Digest]) -> FairBytes[ProvenLine]:
+        """The inceptions and rotations of authors who are not members."""
+        found = FairBytes[ProvenLine](KEYS_BYTES)
+        for author, line in self._proven.each_key(authors):
+            _add(found, author, line)
+        return found
 
     def _decisive_advisories(
-        self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence
-    ) -> Iterator[LocatedEntry]:
-        """What publishers, members and named authors warn of in these artifacts, and then the keys of those who are
-        neither claimants nor members. What others say decides about no version; `claims` has it."""
-        advisers = dict[Digest, None]()
-        share = max(1, (limits.RESOLVED - len(self.sent)) // max(1, len(publishers)))
+        self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence, before: int
+    ) -> FairBytes[ProvenLine]:
+        """What publishers, members and named authors warn of in these artifacts. What others say decides about no
+        version; `claims` has it.
+
+        Args:
+            before: the number of lines before them.
+        """
+        found = FairBytes[ProvenLine](NAMED_BYTES)
+        share = max(1, (limits.RESOLVED - before) // max(1, len(publishers)))
         bounds = replace(Bounds.within(min(share, PAGE)), member=MEMBER_ADVISORIES, others=0)
         for artifact, own in publishers.items():
             about = self._proven.claims_about(artifact, precedence.naming(own), bounds, (ADVISORY,))
-            self.sent.limited |= about.limited
             self.sent.cut |= about.cut
             for line in self._proven.lines(about.first):
-                author = _author(line)
-                if author not in own and precedence.group(author) == NAMED:
-                    advisers.setdefault(author)
-                if (located := self.sent.new(line, limits.RESOLVED, author=author)) is not None:
-                    yield located
-        for line in self._keys_of(advisers):
-            if (located := self.sent.attached(line, limits.RESOLVED)) is not None:
-                yield located
+                _add(found, author_of(line), line)
+        return found
 
     def _claims(self, subject: Digest, named: Collection[Digest]) -> Iterator[LocatedEntry]:
         own = self._proven.first_publishers(subject, PUBLISHERS)
         precedence = self._view.precedence.naming((subject, *named, *own))
-        bounds = Bounds(total=limits.CLAIMS // 2)
-        positions = self._proven.claims_about(subject, precedence, bounds)
+        positions = self._proven.claims_about(subject, precedence, Bounds(total=limits.CLAIMS // 2))
         if not positions.found:
             raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
-        self.sent.cut |= positions.cut
-        authors, of_members, members = (
-            dict[Digest, None](),
-            self._members.read(self._view.members, self._view.followed),
-            _MembersSaid(),
-        )
-        for start in range(0, len(positions.first), PAGE):
-            for line in self._proven.lines(positions.first[start : start + PAGE]):
-                author = _author(line)
-                authors.setdefault(author)
-                if precedence.group(author) == MEMBERS:
-                    members.add(author, line, max(LEAST_MEMBER, (self.sent.size + of_members.size) // 2))
-                elif (located := self.sent.new(line, author=author)) is not None:
-                    yield located
-        self.sent.cut |= members.cut
-        for author, line in members.found:
-            if (located := self.sent.new(line, author=author)) is not None:
-                yield located
+        of_members = self._members.read(self._view.members, self._view.followed)
+        of_named, by_members = self._first(positions.first, precedence, of_members.size)
+        authors = dict.fromkeys(author for author, _ in itertools.chain(of_named.found, by_members.found))
+        keys = self._keys_of(author for author in authors if author not in of_members.of_member)
+        self.sent.cut |= positions.cut | of_members.cut
+        self.sent.leave_out(of_named, by_members, keys)
+        yield from self.sent.all_new(of_named)
+        yield from self.sent.all_new(by_members)
         for line in of_members.records:
             if (located := self.sent.of_member(line, of_members)) is not None:
                 yield located
-        signers = [author for author in authors if author not in of_members.of_member]
-        for line in self._keys_of(signers):
-            if (located := self.sent.attached(line, limits.CLAIMS)) is not None:
-                yield located
+        yield from self.sent.all_attached(keys, limits.CLAIMS)
         for line in of_members.keys:
             if (located := self.sent.of_member(line, of_members, limits.CLAIMS)) is not None:
                 yield located
@@ -315,8 +242,22 @@ class StatementAnswer:
         for said in others.found:
             if (located := self.sent.new(said, limits.CLAIMS)) is not None:
                 yield located
-        self.sent.limited |= positions.limited
         self.sent.more_others |= positions.more_others or others.limited
+
+    def _first(
+        self, positions: Sequence[ProvenPosition], precedence: Precedence, attached: int
+    ) -> tuple[FairBytes[ProvenLine], FairBytes[ProvenLine]]:
+        """The statements at these positions, which are of named authors, and then of members: of each of these at most
+        half as many bytes as the rest of the answer. `attached` are the bytes of the lines of members that it has."""
+        of_named, by_members = FairBytes[ProvenLine](NAMED_BYTES), FairBytes[ProvenLine](MEMBERS_BYTES)
+        for start in range(0, len(positions), PAGE):
+            for line in self._proven.lines(positions[start : start + PAGE]):
+                author = author_of(line)
+                if precedence.group(author) == MEMBERS:
+                    _add(by_members, author, line, max(LEAST_MEMBER, (of_named.size + attached) // 2))
+                else:
+                    _add(of_named, author, line)
+        return of_named, by_members
 
     def _of_others(
         self, positions: Selection[ProvenPosition], known: Collection[Digest], room: int
@@ -332,8 +273,12 @@ class StatementAnswer:
         Args:
             known: authors whose keys the asker has.
         """
-        by = [(_author(line), line) for line in lines]
-        keys = self._proven.keys_of_each({author: None for author, _ in by if author not in known})
+        by = [(author_of(line), line) for line in lines]
+        keys, sizes = defaultdict[Digest, list[ProvenLine]](list), Counter[Digest]()
+        for author, key in self._proven.each_key(author for author, _ in by if author not in known):
+            if sizes[author] <= room:  # more do not fit
+                sizes[author] += len(key.line)
+                keys[author].append(key)
         chosen, found = _fitting(by, keys, room), list[ProvenLine | ProvenPublication]()
         for at in sorted(chosen):
             author, line = by[at]
@@ -352,14 +297,19 @@ class StatementAnswer:
         version: str | None,
         claimants: Sequence[Digest | None],
         owners: Collection[Digest | None],
+        before: Sized,
     ) -> Iterator[ProvenPublication]:
         """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
-        of proof; then all others of `owners`, and a few of each other one."""
+        of proof; then all others of `owners`, and a few of each other one.
+
+        Args:
+            before: the claims that the answer has, with those that were taken from here.
+        """
         for claimant in claimants:
             for found in (self._of_claimant(name, claimant, version, 1)).found:
                 yield found
         for claimant in claimants:
-            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(self.sent) + 1)  # its first one is sent
+            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(before) + 1)  # its first one is there
             if most <= 0:
                 self.sent.limited = True
                 return
@@ -422,7 +372,26 @@ class _Sent:
     @property
     def room(self) -> int:
         """Bytes of statements of others that may follow."""
-        return max(LEAST_OTHERS, self.size)
+        return min(OTHERS_BYTES, max(LEAST_OTHERS, self.size))
+
+    def leave_out(self, *taken: FairBytes[ProvenLine] | FairBytes[ProvenPublication]) -> None:
+        """Note the authors of whom these do not have all; all of it before the first line is sent."""
+        self.cut = self.cut.union(*(each.cut for each in taken))
+        self.limited |= bool(self.cut)
+
+    def all_new(
+        self, taken: FairBytes[ProvenLine] | FairBytes[ProvenPublication], most: int | None = None
+    ) -> Iterator[LocatedEntry]:
+        """As `new`, for all of these that it returns."""
+        for author, found in taken.found:
+            if (located := self.new(found, most, author=author)) is not None:
+                yield located
+
+    def all_attached(self, taken: FairBytes[ProvenLine], most: int) -> Iterator[LocatedEntry]:
+        """As `attached`, for all of these that it returns."""
+        for _, found in taken.found:
+            if (located := self.attached(found, most)) is not None:
+                yield located
 
     def new(
         self, found: ProvenLine | ProvenPublication, most: int | None = None, *, author: Digest | None = None
@@ -438,10 +407,10 @@ class _Sent:
         """As `new`, for a line about keys or a node that comes along with statements."""
         return self._attached(found, sha256(found.line), most)
 
-    def of_member(self, found: ProvenLine, lines: _MemberLines, most: int | None = None) -> LocatedEntry | None:
+    def of_member(self, found: ProvenLine, lines: KeptLines, most: int | None = None) -> LocatedEntry | None:
         """As `attached`, for one of the `lines` of members."""
         located = self._attached(found, lines.digests[found.line], most)
-        if located is not None and lines.size <= MAX_MEMBER_LINES:
+        if located is not None:
             self.shared += len(located.line)
         return located
 
@@ -464,27 +433,8 @@ class _Sent:
         return True
 
 
-class _MembersSaid:
-    """Statements of members in one answer: of each, the first ones that fit.
-
-    Attributes:
-        found: authors with their lines.
-        cut: members who said more.
-    """
-
-    def __init__(self) -> None:
-        self._sizes = Counter[Digest]()
-        self.found: list[tuple[Digest, ProvenLine]] = []
-        self.cut = frozenset[Digest]()
-
-    def add(self, author: Digest, line: ProvenLine, room: int) -> None:
-        """Take a line, if it is the author's first one, or its lines have at most `room` bytes with it."""
-        size = self._sizes[author]
-        if author in self.cut or (size and size + len(line.line) > room):
-            self.cut |= {author}
-            return
-        self._sizes[author] += len(line.line)
-        self.found.append((author, line))
+def _add(taken: FairBytes[L], author: Digest, line: L, each: int | None = None) -> None:
+    taken.add(Said(author, sha256(line.line), line.vkey, line), len(line.line), each)
 
 
 def _fitting(
@@ -518,15 +468,6 @@ def _last_marked(lines: Iterable[LocatedEntry], sent: _Sent) -> Iterator[Located
 def _is_first(claimant: Digest | None, precedence: Precedence) -> bool:
     """Whether the claims of a claimant come apart from those of others. `None`: nodes of members observed it."""
     return claimant is None or precedence.group(claimant) != OTHERS
-
-
-def _author(line: ProvenLine | ProvenPublication) -> Digest:
-    """The id of who signed a proven statement."""
-    if isinstance(line, ProvenPublication):
-        return line.publisher
-    by = parse_entry(line.line).statement.by
-    assert by is not None  # a proven statement has an author
-    return by.id
 
 
 def _checked(name: str) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from attackers.forging import Identity, Release
+from attackers.forging import Identity
 from comity.ledger import subject_reads
 from comity.ledger.intake import IntakeResult, statement_facts
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
-from comity.node.services import selections
+from comity.node.services import member_lines, selections
 from comity.node.services.artifact import ArtifactServicer
 from comity.node.threads import AsyncLedger
 from comity.rules.precedence import Precedence
@@ -24,19 +24,11 @@ from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest
 from comity.trust.statement import parse_entry
 from comity.wire import limits
-from comity.wire.messages import LocatedEntry
 from structlog.testing import capture_logs
+from support.answering import ARTIFACT, LOG, RELEASE, WHO, Flooded, nobody
 from support.case import nodes
 from support.flooding import Adviser
-from support.logs import LogKeys
 from support.world import identity
-
-LOG, WHO, RELEASE = LogKeys.generate("far.example/log"), Identity.made("somebody"), Release(b"one\n")
-ARTIFACT = parse_entry(WHO.publish("a/b@v1", RELEASE)).statement.subject
-
-
-def nobody(namespace: str) -> None:
-    """The charter binds no namespace."""
 
 
 class Bench:
@@ -134,13 +126,14 @@ class Members:
             ),
         )
         self.service = ArtifactServicer(AsyncLedger(self.ledger), membership, Metrics())
-        keys_of = ProvenTables.keys_of
+        each_key = ProvenTables.each_key
 
-        def counted(tables: ProvenTables, author: Digest) -> list[ProvenLine]:
-            self.read.append(author)
-            return keys_of(tables, author)
+        def counted(tables: ProvenTables, authors: Iterable[Digest]) -> Iterator[tuple[Digest, ProvenLine]]:
+            wanted = tuple(authors)
+            self.read += wanted
+            return each_key(tables, wanted)
 
-        monkeypatch.setattr(ProvenTables, "keys_of", counted)
+        monkeypatch.setattr(ProvenTables, "each_key", counted)
         self.say(*(line for each in (self.first, self.second) for line in (each.seat.entry.line, each.entry.line)))
         self.say(self.second.seat.entry.line, WHO.publish("a/b@v1", RELEASE))
 
@@ -171,56 +164,11 @@ async def test_key_statements_of_others_have_no_lines_of_members_read_again(
     scene.say(renewed)
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id]
-    monkeypatch.setattr(selections, "MAX_NEW", 3)
+    monkeypatch.setattr(member_lines, "MAX_NEW", 3)
     scene.say(*(Identity.made(f"somebody {number}").inception for number in range(3)))
     assert {renewed, *expected} <= await scene.lines()
     assert scene.read == [first.seat.id, second.seat.id]
     scene.ledger.close()
-
-
-class Flooded:
-    """A node whose log has many warnings about a publisher's artifact, before and after those of the publisher."""
-
-    def __init__(self, folder: Path, junk: int) -> None:
-        self.ledger, self.names = Ledger.open(folder, lambda: 1_000), dict[bytes, str]()
-        self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
-        self.service = self.service_among()
-        self.say("publisher", WHO.inception, WHO.publish("a/b@v1", RELEASE))
-        self.strangers(0, junk)
-        self.say("publisher", WHO.advise(ARTIFACT, "withdrawn", "yank"))
-        self.strangers(junk, junk)
-
-    def service_among(self, *members: Identity) -> ArtifactServicer:
-        """The service of a node whose federation has these members."""
-        ids = tuple(Digest(member.id) for member in members)
-        known = SimpleNamespace(
-            node_ids=(),
-            known=ids,
-            peers=(),
-            own_node=SimpleNamespace(record_line=WHO.inception),
-            precedence=Precedence(members=frozenset(ids)),
-            bound_publisher=nobody,
-            body=None,
-        )
-        return ArtifactServicer(AsyncLedger(self.ledger), cast(Membership, known), Metrics())
-
-    def strangers(self, first: int, count: int) -> None:
-        for number in range(first, first + count):
-            stranger = Identity.made(f"stranger {number}")
-            self.say("junk", stranger.inception, stranger.advise(ARTIFACT, "beware"))
-
-    def say(self, name: str, *lines: bytes) -> None:
-        self.ledger.logs.append(LOG.vkey, lines)
-        self.names |= dict.fromkeys(lines, name)
-
-    async def claims(self, *named: Digest) -> list[LocatedEntry]:
-        return [located async for located in self.service.claims(ARTIFACT, named)]
-
-    async def resolved(self, *named: Digest) -> list[LocatedEntry]:
-        return [located async for located in self.service.resolve("a/b", None, None, named)]
-
-    def of_publisher(self, found: list[LocatedEntry]) -> int:
-        return len({each.line for each in found if self.names[each.line] == "publisher"})
 
 
 @pytest.fixture
