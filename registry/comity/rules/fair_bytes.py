@@ -10,16 +10,16 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from comity.rules.precedence import Said
 from comity.trust.encoding import Digest
+from comity.trust.frozen import frozen
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Taken(Generic[T]):
     number: int
     said: Said[T]

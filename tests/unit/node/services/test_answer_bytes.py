@@ -120,7 +120,7 @@ async def test_long_statements_of_members_are_bounded_together(node: Flooded, mo
 
 
 async def test_copies_that_do_not_fit_do_not_mark_their_author(node: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mark makes an author's silence unknown: whoever logged its statements again would have it."""
+    """A mark makes an author's silence unknown: a stranger who logs its statements again would cause that."""
     monkeypatch.setattr(selections, "LEAST_MEMBER", 2 * LONG)
     said = long(MEMBER)
     node.say("member", said)
