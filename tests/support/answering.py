@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from attackers.forging import Identity, Release
+from attackers.forging import Identity, RawKey, Release, b64, canonical, sha256
+from attackers.records import rotation
 from comity.ledger.ledger import Ledger
 from comity.node.members import Membership
 from comity.node.metrics import Metrics
@@ -24,6 +25,19 @@ ARTIFACT = parse_entry(WHO.publish("a/b@v1", RELEASE)).statement.subject
 
 def nobody(namespace: str) -> None:
     """The charter binds no namespace."""
+
+
+RECOVERY = RawKey.of_seed("recovery")
+
+
+def with_recovery(seed: str) -> Identity:
+    """An identity whose recovery key is `RECOVERY`."""
+    return Identity.made(seed, recovery=(sha256(canonical({RECOVERY.alg: b64(RECOVERY.public)})),))
+
+
+def inception_and_rotations(who: Identity, count: int) -> list[bytes]:
+    """The inception of an identity and rotations by its recovery key, each another branch."""
+    return [who.inception, *(rotation(who, RECOVERY, RawKey.of_seed(f"{who.id} {n}")) for n in range(count))]
 
 
 class Flooded:

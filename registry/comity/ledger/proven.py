@@ -516,14 +516,7 @@ class ProvenTables:
 
     def keys_of(self, author: Digest) -> list[ProvenLine]:
         """Returns the inception and rotations of an identity, at their first positions; empty for an unknown one."""
-        return self.keys_of_each([author])[author]
-
-    def keys_of_each(self, authors: Collection[Digest]) -> dict[Digest, list[ProvenLine]]:
-        """Returns what `keys_of` does, for many identities together."""
-        found: dict[Digest, list[ProvenLine]] = {author: [] for author in authors}
-        for author, line in self.each_key(found):
-            found[author].append(line)
-        return found
+        return [line for _, line in self.each_key([author])]
 
     def each_key(self, authors: Iterable[Digest]) -> Iterator[tuple[Digest, ProvenLine]]:
         """Returns the identities and the lines of `keys_of`, in the order of `authors`. Reads a few lines at a time:

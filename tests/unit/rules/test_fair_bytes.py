@@ -40,6 +40,13 @@ def test_an_item_that_is_too_long_is_left_out_alone() -> None:
     assert numbers == [1] and fair.cut == {AUTHORS[0]}
 
 
+def test_a_statement_is_taken_once_in_each_place() -> None:
+    fair = FairBytes[str](100)
+    for place in ("one", "one", "two"):
+        fair.add(Said(AUTHORS[0], "statement", place, place), 10)
+    assert [item for _, item in fair.found] == ["one", "two"] and fair.size == 20
+
+
 def test_a_bound_of_each_author_leaves_its_first_item() -> None:
     fair = FairBytes[int](100)
     for number, (size, each) in enumerate([(20, 10), (1, 10)]):

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 
 from comity.ledger.proven import ProvenLine
 from comity.node.publisher_watch import WatchReader
+from comity.node.services.author_lines import keys_of
 from comity.node.threads import AsyncLedger, Pools
 from comity.trust.encoding import Digest
 from comity.wire import limits
@@ -33,9 +34,9 @@ class ConcernFinder:
         for each in found.found:
             if (line := lines.get(each.number)) is not None:
                 yield ConcernPart(unread, found.more, each.why, (_located(line, times.at(line.number)),))
-        for author in dict.fromkeys(each.author for each in found.found):
-            for line in await self._ledger.run(proven.keys_of, author):
-                yield ConcernPart(unread, found.more, KEYS, (_located(line, 0),))
+        keys = await self._ledger.run(keys_of, proven, [each.author for each in found.found])
+        for _, line in keys.found:
+            yield ConcernPart(unread, found.more, KEYS, (_located(line, 0),))
 
 
 def _located(line: ProvenLine, time: int) -> LocatedEntry:

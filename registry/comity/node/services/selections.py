@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import Final, TypeVar
+from typing import Final
 
 from comity.ledger.copy_tables import ProvenTimes, VerifiedTimes
 from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
 from comity.ledger.subject_reads import ProvenPosition
 from comity.node.members import Membership
-from comity.node.services.member_lines import KeptLines, MemberLines, author_of
+from comity.node.services.author_lines import author_of, keys_of, take
+from comity.node.services.member_lines import KeptLines, MemberLines
 from comity.rules.fair_bytes import FairBytes
-from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence, Said, Selection
+from comity.rules.precedence import MEMBERS, NAMED, OTHERS, Bounds, Precedence
 from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
@@ -32,8 +33,6 @@ from comity.trust.statement_kinds import ADVISORY
 from comity.wire import limits
 from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
-
-L = TypeVar("L", ProvenLine, ProvenPublication)
 
 
 @frozen
@@ -87,8 +86,6 @@ NAMED_BYTES: Final = 8 * limits.MiB
 """Bytes of the statements of named authors."""
 MEMBERS_BYTES: Final = 8 * limits.MiB
 """Bytes of the statements of members."""
-KEYS_BYTES: Final = 8 * limits.MiB
-"""Bytes of the keys of those who are not members."""
 OTHERS_BYTES: Final = 8 * limits.MiB
 """Bytes of statements of others, with their keys. All these, with the lines of members, are less than an asker takes.
 Where several authors share bytes, who says most gives way (`comity.rules.fair_bytes`)."""
@@ -151,8 +148,7 @@ class StatementAnswer:
             claimants = self._claimants(repository, publisher, precedence)
             first = [each for at, each in enumerate(claimants) if not at or _is_first(each, precedence)]
             owners = self._owners(repository, first, named)
-            for found in self._claims_of_name(repository, version, first, owners, first_claims):
-                _add(first_claims, found.publisher, found)
+            self._take_claims(first_claims, repository, version, first, owners)
             rivals += [(repository, each) for each in claimants if each is not None and each not in first]
         self.sent.more_others |= len(rivals) > CLAIMANTS
         claims = self._rivals(rivals[:CLAIMANTS], version)
@@ -162,16 +158,16 @@ class StatementAnswer:
         for author, found in first_claims.found:
             publishers.setdefault(found.artifact, {}).setdefault(author)
         authors = dict.fromkeys(itertools.chain(*publishers.values()))
-        keys = self._keys_of(authors)
+        keys = keys_of(self._proven, authors)
         advisories = self._decisive_advisories(publishers, precedence, len(first_claims) + len(keys))
         advisers = {author for author, _ in advisories.found if precedence.group(author) == NAMED}
-        others_keys = self._keys_of(advisers - authors.keys())
-        self.sent.leave_out(first_claims, keys, advisories, others_keys)
+        advisers_keys = keys_of(self._proven, advisers - authors.keys())
+        self.sent.note_cut(first_claims, keys, advisories, advisers_keys)
         yield from self.sent.all_new(first_claims)
         yield from self.sent.all_attached(keys, limits.RESOLVED)
         yield from self.sent.all_new(advisories, limits.RESOLVED)
-        yield from self.sent.all_attached(others_keys, limits.RESOLVED)
-        others = self._with_keys(claims, frozenset(authors), self.sent.room)
+        yield from self.sent.all_attached(advisers_keys, limits.RESOLVED)
+        others = self._with_keys(claims, authors.keys())
         for claim in others.found:
             if (located := self.sent.new(claim, limits.RESOLVED)) is not None:
                 yield located
@@ -190,13 +186,6 @@ class StatementAnswer:
         answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in claims)
         return [found for row in zip_longest(*answers) for found in row if found is not None]
 
-    def _keys_of(self, authors: Iterable[Digest]) -> FairBytes[ProvenLine]:
-        """The inceptions and rotations of authors who are not members."""
-        found = FairBytes[ProvenLine](KEYS_BYTES)
-        for author, line in self._proven.each_key(authors):
-            _add(found, author, line)
-        return found
-
     def _decisive_advisories(
         self, publishers: Mapping[Digest, Collection[Digest]], precedence: Precedence, before: int
     ) -> FairBytes[ProvenLine]:
@@ -213,7 +202,7 @@ class StatementAnswer:
             about = self._proven.claims_about(artifact, precedence.naming(own), bounds, (ADVISORY,))
             self.sent.cut |= about.cut
             for line in self._proven.lines(about.first):
-                _add(found, author_of(line), line)
+                take(found, author_of(line), line)
         return found
 
     def _claims(self, subject: Digest, named: Collection[Digest]) -> Iterator[LocatedEntry]:
@@ -223,11 +212,11 @@ class StatementAnswer:
         if not positions.found:
             raise NotFound("no statement about this subject", why=f"{subject} is not known here", code="NO-CLAIMS")
         of_members = self._members.read(self._view.members, self._view.followed)
-        of_named, by_members = self._first(positions.first, precedence, of_members.size)
+        of_named, by_members = self._said_first(positions.first, precedence, of_members.size)
         authors = dict.fromkeys(author for author, _ in itertools.chain(of_named.found, by_members.found))
-        keys = self._keys_of(author for author in authors if author not in of_members.of_member)
+        keys = keys_of(self._proven, [author for author in authors if author not in of_members.of_member])
         self.sent.cut |= positions.cut | of_members.cut
-        self.sent.leave_out(of_named, by_members, keys)
+        self.sent.note_cut(of_named, by_members, keys)
         yield from self.sent.all_new(of_named)
         yield from self.sent.all_new(by_members)
         for line in of_members.records:
@@ -238,41 +227,40 @@ class StatementAnswer:
             if (located := self.sent.of_member(line, of_members, limits.CLAIMS)) is not None:
                 yield located
         known = frozenset(authors) | of_members.of_member.keys()
-        others = self._of_others(positions, known, self.sent.room)
+        others = self._with_keys(self._proven.lines(positions.others), known)
         for said in others.found:
             if (located := self.sent.new(said, limits.CLAIMS)) is not None:
                 yield located
         self.sent.more_others |= positions.more_others or others.limited
 
-    def _first(
+    def _said_first(
         self, positions: Sequence[ProvenPosition], precedence: Precedence, attached: int
     ) -> tuple[FairBytes[ProvenLine], FairBytes[ProvenLine]]:
-        """The statements at these positions, which are of named authors, and then of members: of each of these at most
-        half as many bytes as the rest of the answer. `attached` are the bytes of the lines of members that it has."""
+        """The statements of named authors at these positions, and those of members, which come after them. A member may
+        say half as many bytes as the named authors and the lines of members have, or LEAST_MEMBER.
+
+        Args:
+            attached: bytes of the lines of members, which come along.
+        """
         of_named, by_members = FairBytes[ProvenLine](NAMED_BYTES), FairBytes[ProvenLine](MEMBERS_BYTES)
         for start in range(0, len(positions), PAGE):
             for line in self._proven.lines(positions[start : start + PAGE]):
                 author = author_of(line)
                 if precedence.group(author) == MEMBERS:
-                    _add(by_members, author, line, max(LEAST_MEMBER, (of_named.size + attached) // 2))
+                    take(by_members, author, line, max(LEAST_MEMBER, (of_named.size + attached) // 2))
                 else:
-                    _add(of_named, author, line)
+                    take(of_named, author, line)
         return of_named, by_members
 
-    def _of_others(
-        self, positions: Selection[ProvenPosition], known: Collection[Digest], room: int
-    ) -> Page[ProvenLine | ProvenPublication]:
-        """As `_with_keys`, for statements about a subject."""
-        return self._with_keys(self._proven.lines(positions.others), known, room)
-
     def _with_keys(
-        self, lines: Iterable[ProvenLine | ProvenPublication], known: Collection[Digest], room: int
+        self, lines: Iterable[ProvenLine | ProvenPublication], known: Collection[Digest]
     ) -> Page[ProvenLine | ProvenPublication]:
-        """The lines of others, each with the keys of its author before it, as many as fit into `room` bytes. Blocking.
+        """The lines of others, each with the keys of its author before it, as many as there is room for.
 
         Args:
             known: authors whose keys the asker has.
         """
+        room = self.sent.room
         by = [(author_of(line), line) for line in lines]
         keys, sizes = defaultdict[Digest, list[ProvenLine]](list), Counter[Digest]()
         for author, key in self._proven.each_key(author for author, _ in by if author not in known):
@@ -291,25 +279,21 @@ class StatementAnswer:
             return (name,)
         return self._proven.repositories("", name, MAX_ANSWER)
 
-    def _claims_of_name(
+    def _take_claims(
         self,
+        taken: FairBytes[ProvenPublication],
         name: str,
         version: str | None,
         claimants: Sequence[Digest | None],
         owners: Collection[Digest | None],
-        before: Sized,
-    ) -> Iterator[ProvenPublication]:
-        """Publications under a name, and observations by nodes of this federation: the first of each claimant, in order
-        of proof; then all others of `owners`, and a few of each other one.
-
-        Args:
-            before: the claims that the answer has, with those that were taken from here.
-        """
+    ) -> None:
+        """Take publications under a name, and observations by nodes of this federation: the first of each claimant, in
+        order of proof; then all others of `owners`, and a few of each other one."""
         for claimant in claimants:
-            for found in (self._of_claimant(name, claimant, version, 1)).found:
-                yield found
+            for found in self._of_claimant(name, claimant, version, 1).found:
+                take(taken, found.publisher, found)
         for claimant in claimants:
-            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(before) + 1)  # its first one is there
+            most = min(MAX_ANSWER, limits.RESOLVED // 2 - len(taken) + 1)  # its first one is there
             if most <= 0:
                 self.sent.limited = True
                 return
@@ -318,7 +302,7 @@ class StatementAnswer:
                 self.sent.limited = True
                 self.sent.cut |= {found.publisher for found in answer.found}
             for found in answer.found:
-                yield found
+                take(taken, found.publisher, found)
 
     def _claimants(self, name: str, publisher: Digest | None, precedence: Precedence) -> Sequence[Digest | None]:
         """The claimants of a name, earliest first; None for what nodes mirrored from an upstream."""
@@ -374,7 +358,7 @@ class _Sent:
         """Bytes of statements of others that may follow."""
         return min(OTHERS_BYTES, max(LEAST_OTHERS, self.size))
 
-    def leave_out(self, *taken: FairBytes[ProvenLine] | FairBytes[ProvenPublication]) -> None:
+    def note_cut(self, *taken: FairBytes[ProvenLine] | FairBytes[ProvenPublication]) -> None:
         """Note the authors of whom these do not have all; all of it before the first line is sent."""
         self.cut = self.cut.union(*(each.cut for each in taken))
         self.limited |= bool(self.cut)
@@ -431,10 +415,6 @@ class _Sent:
         self._places.add(key)
         self.size += len(found.line)
         return True
-
-
-def _add(taken: FairBytes[L], author: Digest, line: L, each: int | None = None) -> None:
-    taken.add(Said(author, sha256(line.line), line.vkey, line), len(line.line), each)
 
 
 def _fitting(

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from attackers.forging import Identity, RawKey, b64, canonical, sha256
-from attackers.records import rotation
-from comity.node.services import member_lines, selections
+from attackers.forging import Identity
+from comity.node.services import author_lines, member_lines, selections
 from comity.trust.encoding import Digest
 from comity.wire import limits
 from comity.wire.messages import LocatedEntry
-from support.answering import ARTIFACT, RELEASE, Flooded
+from support.answering import ARTIFACT, RELEASE, Flooded, inception_and_rotations, with_recovery
 
 LONG = 30_000
 """Bytes of a long statement."""
-RECOVERY = RawKey.of_seed("recovery")
-
-
-def somebody(seed: str) -> Identity:
-    return Identity.made(seed, recovery=(sha256(canonical({RECOVERY.alg: b64(RECOVERY.public)})),))
-
-
-RIVALS = [somebody(f"rival {number}") for number in range(selections.PUBLISHERS - 1)]
-MEMBER, CROWD = somebody("member"), [somebody(f"member {number}") for number in range(4)]
+RIVALS = [with_recovery(f"rival {number}") for number in range(selections.PUBLISHERS - 1)]
+MEMBER, CROWD = with_recovery("member"), [with_recovery(f"member {number}") for number in range(4)]
 
 
 def long(who: Identity, number: int = 0, size: int = LONG) -> bytes:
     return who.say("remark", ("", ARTIFACT), {"text": f"{number}" + "x" * size})
-
-
-def with_keys(who: Identity, count: int) -> list[bytes]:
-    """The inception of an identity and rotations by its recovery key, each another branch."""
-    return [who.inception, *(rotation(who, RECOVERY, RawKey.of_seed(f"{who.id} {n}")) for n in range(count))]
 
 
 def authors_cut(node: Flooded, found: list[LocatedEntry]) -> set[str]:
@@ -59,9 +47,9 @@ def of(node: Flooded, name: str, found: list[LocatedEntry]) -> int:
 
 
 def test_all_parts_of_an_answer_are_less_than_an_asker_takes() -> None:
-    both = selections.NAMED_BYTES + selections.KEYS_BYTES + selections.OTHERS_BYTES
+    both = selections.NAMED_BYTES + author_lines.KEYS_BYTES + selections.OTHERS_BYTES
     claims = both + selections.MEMBERS_BYTES + member_lines.MAX_MEMBER_LINES
-    resolved = both + selections.CLAIMED_BYTES + selections.KEYS_BYTES
+    resolved = both + selections.CLAIMED_BYTES + author_lines.KEYS_BYTES
     assert max(claims, resolved) + limits.CLAIMS * limits.MESSAGE_COST < limits.ANSWER * 0.9
 
 
@@ -83,9 +71,9 @@ async def test_who_publishes_the_same_bytes_hides_nobody_with_long_statements(
 async def test_who_publishes_the_same_bytes_hides_no_keys_with_rotations(
     node: Flooded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = len(with_keys(RIVALS[0], 1)[1])
-    monkeypatch.setattr(selections, "KEYS_BYTES", 10 * size)
-    node.say("rival", *with_keys(RIVALS[0], 9), RIVALS[0].publish("a/b@v1", RELEASE))
+    size = len(inception_and_rotations(RIVALS[0], 1)[1])
+    monkeypatch.setattr(author_lines, "KEYS_BYTES", 10 * size)
+    node.say("rival", *inception_and_rotations(RIVALS[0], 9), RIVALS[0].publish("a/b@v1", RELEASE))
     found = await node.claims()
     assert node.of_publisher(found) == 3
     assert of(node, "rival", found) <= 10
@@ -94,21 +82,32 @@ async def test_who_publishes_the_same_bytes_hides_no_keys_with_rotations(
 
 async def test_the_keys_of_one_member_hide_no_keys_of_others(node: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where they are read again, because one has a new one."""
-    size = len(with_keys(CROWD[0], 1)[1])
+    size = len(inception_and_rotations(CROWD[0], 1)[1])
     monkeypatch.setattr(member_lines, "MAX_MEMBER_LINES", 10 * size)
     node.service = node.service_among(MEMBER, *CROWD)
-    node.say("loud", *with_keys(CROWD[0], 9), CROWD[0].advise(ARTIFACT, "beware"))
+    node.say("loud", *inception_and_rotations(CROWD[0], 9), CROWD[0].advise(ARTIFACT, "beware"))
     node.say("low", *(each.inception for each in CROWD[1:]))
     for low in (3, 4):
         found = await node.claims()
         assert of(node, "low", found) == low and of(node, "member", found) == 2
         assert of(node, "loud", found) < 10
         assert authors_cut(node, found) == {"loud"}
-        node.say("low", with_keys(CROWD[1], 1)[1])
+        node.say("low", inception_and_rotations(CROWD[1], 1)[1])
+    await node.claims()
+    node.copy_log("other.example/log", CROWD[2].inception)
+    assert authors_cut(node, await node.claims()) == {"loud"}, "also if nothing more is left out"
+
+
+async def test_keys_of_strangers_change_no_lines_of_members(node: Flooded) -> None:
+    lines, ids = member_lines.MemberLines(node.ledger.proven), (Digest(MEMBER.id),)
+    first = lines.read(ids, ())
+    node.say("stranger", RIVALS[0].inception)
+    assert lines.read(ids, ()) is first
 
 
 async def test_long_statements_of_members_are_bounded_together(node: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each may say half as much as the rest of the answer: two hundred of them say a hundred times as much."""
+    monkeypatch.setattr(selections, "LEAST_MEMBER", 10 * LONG)
     monkeypatch.setattr(selections, "MEMBERS_BYTES", 4 * LONG)
     node.service = node.service_among(MEMBER, *CROWD)
     for each in CROWD:
@@ -139,6 +138,48 @@ async def test_long_claims_of_a_name_are_bounded(node: Flooded, monkeypatch: pyt
     found = await node.resolved(Digest(rival.id))
     assert of(node, "publisher", found) == 3
     assert authors_cut(node, found) == {"rival"}
+
+
+async def test_long_advisories_of_a_claimant_are_bounded_where_a_name_is_resolved(
+    node: Flooded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selections, "NAMED_BYTES", 3 * LONG)
+    rival = RIVALS[0]
+    said = [rival.advise(ARTIFACT, f"{number}" + "x" * LONG) for number in range(6)]
+    node.say("rival", rival.inception, rival.publish("a/b@v1", RELEASE), *said)
+    found = await node.resolved(Digest(rival.id))
+    assert size_of(found) < 4 * LONG
+    assert node.of_publisher(found) == 3 and authors_cut(node, found) == {"rival"}
+
+
+async def test_what_others_say_is_bounded_however_much_came_before(
+    node: Flooded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may say as much as came before them, up to a bound; the keys of one are read up to it."""
+    monkeypatch.setattr(selections, "OTHERS_BYTES", LONG)
+    read = list[int]()
+    fitting = selections._fitting
+
+    def noted(by: Any, keys: Any, room: int) -> set[int]:
+        read.extend(len(lines) for lines in keys.values())
+        return fitting(by, keys, room)
+
+    monkeypatch.setattr(selections, "_fitting", noted)
+    node.say("member", *(MEMBER.advise(ARTIFACT, "x" * 9_000 + f"{number}") for number in range(6)))
+    many = with_recovery("many")
+    node.say("stranger", *inception_and_rotations(many, 9), *(long(many, number, 9_000) for number in range(8)))
+    low = Identity.made("low")
+    node.say("low", low.inception, low.advise(ARTIFACT, "beware"))
+    found = await node.claims()
+    assert of(node, "low", found) == 2
+    assert sum(len(each.line) for each in found if node.names[each.line] in ("low", "stranger")) <= LONG
+    assert found[-1].others
+    monkeypatch.setattr(selections, "OTHERS_BYTES", len(many.inception))
+    monkeypatch.setattr(selections, "LEAST_OTHERS", len(many.inception))
+    read.clear()
+    node.say("low", Identity.made("another").inception)  # so that the answer is not the one that is kept
+    await node.claims()
+    assert max(read) == 2, "more are not kept: they do not fit"
 
 
 @pytest.mark.slow
