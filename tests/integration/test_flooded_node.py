@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -24,8 +24,6 @@ from comity.trust.errors import NotFound
 from comity.trust.statement import Entry
 from support.federation import NodeHome, found, make_home, serving, until
 from support.publisher import Publisher, model, release, send
-
-pytestmark = pytest.mark.slow
 
 NAMES = 200
 CALLS = 16
@@ -57,10 +55,12 @@ async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch
 
     answers, in_steps = Counter[str](), AsyncLedger.in_steps
 
-    async def counted(self: AsyncLedger, items: Iterator[object], most: int) -> AsyncGenerator[object, None]:
+    async def counted(
+        self: AsyncLedger, begin: Callable[[threading.Event], Iterator[object]], most: int
+    ) -> AsyncGenerator[object, None]:
         answers["begun"] += 1
         try:
-            async with aclosing(in_steps(self, items, most)) as found:
+            async with aclosing(in_steps(self, begin, most)) as found:
                 async for item in found:
                     yield item
         finally:
@@ -90,6 +90,7 @@ async def test_cancelled_reads_of_flooded_names_stop(tmp_path: Path, monkeypatch
         assert len(reads) == NAMES, "a call that is not cancelled makes as many reads as there are names"
 
 
+@pytest.mark.slow
 async def test_junk_in_a_mirrored_log_is_verified_once_and_stops_no_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,11 +55,17 @@ class AsyncLedger:
         result: T = results[call]
         return result
 
-    async def in_steps(self, items: Iterator[T], most: int) -> AsyncGenerator[T, None]:
+    async def in_steps(self, begin: Callable[[threading.Event], Iterator[T]], most: int) -> AsyncGenerator[T, None]:
         """Yield the items of an iterator that blocks on the ledger, `most` of which are read in one turn of a thread:
         to wake a thread costs as much as a query. For one who does not wait any longer, the item that is being read is
-        the last. Raises what the iterator raises."""
+        the last. Raises what the iterator raises.
+
+        Args:
+            begin: makes the iterator. It gets an event that is set when nobody waits for an item any longer, for an
+                iterator that reads much before one.
+        """
         ended = threading.Event()
+        items = begin(ended)
         try:
             while True:
                 some = await self.run(_next_of, items, most, ended)

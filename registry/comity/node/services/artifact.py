@@ -144,7 +144,7 @@ class ArtifactServicer:
         if kept is None:
             answer = StatementAnswer(self._proven, self._times, standing, self._members)
             read, sent = list[LocatedEntry](), answer.sent
-            async with aclosing(self._ledger.in_steps(answer.to(asked), PAGE)) as lines:
+            async with aclosing(self._ledger.in_steps(partial(answer.to, asked), PAGE)) as lines:
                 async for located in lines:
                     yield located
                     if sent.size - sent.shared <= MAX_ANSWER_WEIGHT:

@@ -10,12 +10,13 @@ first.
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeVar
 
 from comity.ledger.copy_tables import ProvenTimes, VerifiedTimes
 from comity.ledger.proven import MAX_ANSWER, NOBODY, Page, ProvenLine, ProvenPublication, ProvenTables
@@ -33,6 +34,8 @@ from comity.trust.statement_kinds import ADVISORY
 from comity.wire import limits
 from comity.wire.found import Lookup
 from comity.wire.messages import LocatedEntry
+
+T = TypeVar("T")
 
 
 @frozen
@@ -129,10 +132,16 @@ class StatementAnswer:
         self._proven = proven
         self._view = view
         self._members = members
+        self._ended = threading.Event()
         self.sent = _Sent(times)
 
-    def to(self, asked: Lookup) -> Iterator[LocatedEntry]:
-        """The lines, as `ArtifactService.resolve` and `claims` say. Raises NotFound."""
+    def to(self, asked: Lookup, ended: threading.Event) -> Iterator[LocatedEntry]:
+        """The lines, as `ArtifactService.resolve` and `claims` say. Raises NotFound.
+
+        Args:
+            ended: set when nobody waits for the answer any longer: it reads no further.
+        """
+        self._ended = ended
         if asked.subject is not None:
             return _last_marked(self._claims(asked.subject, asked.named), self.sent)
         return _last_marked(self._resolve(asked.name, asked.version, asked.publisher, asked.named), self.sent)
@@ -144,7 +153,7 @@ class StatementAnswer:
         precedence = self._view.precedence.naming(named)
         repositories = self._repositories(_checked(name))
         self.sent.limited = len(repositories) >= MAX_ANSWER
-        for repository in repositories:
+        for repository in self._while_wanted(repositories):
             claimants = self._claimants(repository, publisher, precedence)
             first = [each for at, each in enumerate(claimants) if not at or _is_first(each, precedence)]
             owners = self._owners(repository, first, named)
@@ -183,7 +192,8 @@ class StatementAnswer:
 
     def _rivals(self, claims: Iterable[tuple[str, Digest]], version: str | None) -> list[ProvenPublication]:
         """A few claims of each of these claimants of names: the first of each, then the second, and so on."""
-        answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in claims)
+        wanted = self._while_wanted(claims)
+        answers = (self._proven.publications(name, each, version, RIVAL_CLAIMS).found for name, each in wanted)
         return [found for row in zip_longest(*answers) for found in row if found is not None]
 
     def _decisive_advisories(
@@ -198,7 +208,7 @@ class StatementAnswer:
         found = FairBytes[ProvenLine](NAMED_BYTES)
         share = max(1, (limits.RESOLVED - before) // max(1, len(publishers)))
         bounds = replace(Bounds.within(min(share, PAGE)), member=MEMBER_ADVISORIES, others=0)
-        for artifact, own in publishers.items():
+        for artifact, own in self._while_wanted(publishers.items()):
             about = self._proven.claims_about(artifact, precedence.naming(own), bounds, (ADVISORY,))
             self.sent.cut |= about.cut
             for line in self._proven.lines(about.first):
@@ -243,7 +253,7 @@ class StatementAnswer:
             attached: bytes of the lines of members, which come along.
         """
         of_named, by_members = FairBytes[ProvenLine](NAMED_BYTES), FairBytes[ProvenLine](MEMBERS_BYTES)
-        for start in range(0, len(positions), PAGE):
+        for start in self._while_wanted(range(0, len(positions), PAGE)):
             for line in self._proven.lines(positions[start : start + PAGE]):
                 author = author_of(line)
                 if precedence.group(author) == MEMBERS:
@@ -272,6 +282,10 @@ class StatementAnswer:
             author, line = by[at]
             found += (*keys.pop(author, ()), line)
         return Page(tuple(found), len(chosen) < len(by))
+
+    def _while_wanted(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, for a loop that reads the ledger for each one, until nobody waits for the answer any longer."""
+        return itertools.takewhile(lambda _: not self._ended.is_set(), items)
 
     def _repositories(self, name: str) -> Sequence[str]:
         """The repository itself, or those in a namespace."""
