@@ -159,16 +159,26 @@ class ArtifactClient(TrustClient):
     ) -> Verdict:
         """Verify a folder with its evidence pack, or the copy of a reference in a Hub cache. Uses no network.
 
-        Raises NotFound if there is no such copy, Malformed if a pack exceeds a bound.
+        Raises NotFound if there is no such copy, Malformed if a pack exceeds a bound, Untrusted (NOT-UNDER-NAME) if the
+        copy of a name was published, but not under this name by the publisher to whom the name belongs here.
         """
         from comity_client.pull.model_sig import keyless_for
+        from comity_client.pull.offline import KnownHere
 
         folder, reader = folder_of(what, hub_cache), EvidenceReader()
         judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
         evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
         named = known_reference(str(what), hub_cache) if folder != Path(what) else None
-        publisher = self._user.publisher_of(named) if named else None
-        return verify(evidence, judged_by, keyless=keyless_for(judged_by), reader=reader, publisher=publisher)
+        keyless = keyless_for(judged_by)
+        if named is None:
+            return verify(evidence, judged_by, keyless=keyless, reader=reader)
+        known = KnownHere(self._user.known_names(), self._user.trust_store().bindings(), judged_by)
+        publisher = known.owner(named)
+        if not named.mirrored:
+            known.check_named(named, folder, evidence, reader)
+            return verify(evidence, judged_by, keyless=keyless, reader=reader, publisher=publisher)
+        commit = f"{named.repository}@{folder.name}"  # a Hub cache names a snapshot so
+        return verify(evidence, judged_by, keyless=keyless, reader=reader, commit=commit)
 
     def resolve(self, reference: str, *, policy: Policy | None = None) -> Resolution:
         """Resolve a reference to an artifact; by default by the default policy. Raises Malformed, NotFound,

@@ -14,7 +14,7 @@ from comity.federation_file import Federation
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
-from comity.trust.names import Reference, abbreviated, is_upstream
+from comity.trust.names import abbreviated, is_upstream
 
 from comity_client.home import Home
 from comity_client.trust_store import Bindings, TrustPin, TrustStore
@@ -22,7 +22,6 @@ from comity_client.trust_store import Bindings, TrustPin, TrustStore
 if TYPE_CHECKING:
     import asyncio
 
-    from comity.trust.encoding import Digest
     from comity.trust.policy import Policy
 
     from comity_client.early import EarlyStart
@@ -63,11 +62,6 @@ class User:
         from comity_client.seen import KnownNames
 
         return KnownNames(self.home.ensure(self.home.memory))
-
-    def publisher_of(self, reference: Reference) -> Digest | None:
-        """Return to whom the name belonged at its first resolution; None for a digest, and if nobody is known."""
-        claimant = self.known_names().claimant(reference.repository or "") if reference.digest is None else None
-        return claimant.publisher if claimant else None
 
     def placed_pieces(self) -> PlacedPieces:
         from comity_client.pull.placed_pieces import PlacedPieces

@@ -423,7 +423,7 @@ class FakeNode:
         for log in self.logs_held.values():
             for index, (number, line) in enumerate(zip(log.numbers, log.lines, strict=True)):
                 entry = _entry(line)
-                if entry.statement.predicate != "published":
+                if entry.statement.predicate not in ("published", "observed"):
                     continue
                 said, by = Reference.parse(entry.statement.subjects[0].name), entry.statement.by
                 if publisher not in (None, by.id if by else None):

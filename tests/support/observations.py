@@ -20,12 +20,13 @@ def observation(
     how: str = "fetched",
     at: str = "https://hub.example",
     size: int = 100,
+    repository: str = "org/tiny",
 ) -> Entry:
-    """An observation of `by` that `artifact` is a commit of org/tiny."""
+    """An observation of `by` that `artifact` is a commit of `repository`."""
     fetched = how == "fetched"
     said = Observed(
         by=by.record.node.id,
-        upstream=Upstream(at if fetched else "", "org/tiny", commit, "main"),
+        upstream=Upstream(at if fetched else "", repository, commit, "main"),
         artifact=artifact,
         manifest=SideObject(artifact, size),
         pieces=SideObject(sha256(b"pieces"), 1),

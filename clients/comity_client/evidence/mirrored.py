@@ -6,11 +6,12 @@ members fetched win; if equal, those that most members saw first. The others are
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from comity.trust.claims import MirrorEvidence, collect_mirror_evidence
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, NotFound, PolicyNotMet
+from comity.trust.frozen import frozen
 from comity.trust.names import Reference
 from comity.trust.resolution import majority_first, preferred_artifact
 from comity.trust.rows.findings import member_names
@@ -22,8 +23,26 @@ from comity_client.evidence.inquiry import Inquiry, ProvenAnswers
 from comity_client.evidence.prove import ProvenStatements
 
 
-async def decide_commit(inquiry: Inquiry, reference: Reference) -> MirrorEvidence:
-    """Return the proven evidence for the artifact that the reference means.
+@frozen
+class MirroredCommit:
+    """The commit that a reference means, `hf:org/name@commit`, and the artifact that it counts as. `mirroring` is what
+    is proven about this artifact, also under other commits."""
+
+    name: str
+    artifact: Digest
+    mirroring: MirrorEvidence
+
+    @property
+    def basis(self) -> str:
+        """Text that names the members whose claims decided."""
+        members = self.mirroring.corroborating(self.name)
+        if not members:
+            return "a claim of a node that imported it from a folder; no node fetched it"
+        return f"nodes that mirrored it; corroborated {len(members)}: {member_names(members)}"
+
+
+async def decide_commit(inquiry: Inquiry, reference: Reference) -> MirroredCommit:
+    """Return the commit and the artifact that the reference means.
 
     Raises NotFound (NOT-MIRRORED), Unavailable; PolicyNotMet if nodes contradict each other and no rule decides
     (UPSTREAM-DISPUTED) or the reference matches several commits (NO-ORDER).
@@ -32,9 +51,10 @@ async def decide_commit(inquiry: Inquiry, reference: Reference) -> MirrorEvidenc
     if not said.answers.found:
         raise said.answers.failure(f"{reference} is not known")
     found = _evidence_by_artifact(said.proven)
-    wanted = {name for name, mirroring in _observed_commits(found) if _means_commit(reference, name, mirroring)}
+    wanted = {name for mirroring in found.values() for name in commits_meant(reference, mirroring)}
     if not wanted:
-        others = sorted(name for name, _ in _observed_commits(found) if name.partition("@")[0] == reference.repository)
+        names = {name for mirroring in found.values() for name in mirroring.names}
+        others = sorted(name for name in names if name.partition("@")[0] == reference.repository)
         why = "no node of a pinned member claims to have fetched it"
         raise NotFound(
             f"{reference} is not mirrored here",
@@ -49,7 +69,7 @@ async def decide_commit(inquiry: Inquiry, reference: Reference) -> MirrorEvidenc
     artifact = preferred_artifact(found, commit, seen)
     if artifact is None:
         raise _disputed_commit(commit, {digest: m for digest, m in found.items() if commit in m.names})
-    return found[artifact]
+    return MirroredCommit(commit, artifact, found[artifact])
 
 
 def _one_of(
@@ -83,15 +103,6 @@ def _one_of(
     )
 
 
-def mirror_basis(mirroring: MirrorEvidence) -> str:
-    """Return text that names the members whose claims decided."""
-    name = mirroring.names[0]
-    members = mirroring.corroborating(name)
-    if not members:
-        return "a claim of a node that imported it from a folder; no node fetched it"
-    return f"nodes that mirrored it; corroborated {len(members)}: {member_names(members)}"
-
-
 def _evidence_by_artifact(proven: ProvenStatements) -> Mapping[Digest, MirrorEvidence]:
     observed = [entry for entry in proven.entries if entry.statement.predicate == OBSERVED]
     digests = dict.fromkeys(entry.statement.subject for entry in observed)
@@ -109,8 +120,10 @@ def _observed_name(entry: Entry) -> str | None:
         return None
 
 
-def _observed_commits(found: Mapping[Digest, MirrorEvidence]) -> Iterable[tuple[str, MirrorEvidence]]:
-    return ((name, mirroring) for mirroring in found.values() for name in mirroring.names)
+def commits_meant(reference: Reference, mirroring: MirrorEvidence) -> tuple[str, ...]:
+    """Return the observed commits that the reference can mean: of its repository, and with its version, if it has one,
+    as the commit or as what was asked of the upstream."""
+    return tuple(name for name in mirroring.names if _means_commit(reference, name, mirroring))
 
 
 def _means_commit(reference: Reference, name: str, mirroring: MirrorEvidence) -> bool:

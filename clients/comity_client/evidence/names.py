@@ -12,7 +12,8 @@ from comity.trust.claims import Publication
 from comity.trust.encoding import Digest
 from comity.trust.errors import ComityError, Malformed
 from comity.trust.frozen import frozen
-from comity.trust.resolution import MIRROR, Candidate, PublisherClaim, claimant_label
+from comity.trust.policy import Policy
+from comity.trust.resolution import MIRROR, Candidate, Preference, PublisherClaim, bound_claimant, claimant_label
 from comity.trust.statement import Entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory
@@ -21,6 +22,7 @@ from comity.wire.found import Lookup
 
 from comity_client.evidence.home_positions import HomePositions
 from comity_client.evidence.inquiry import Inquiry, ProvenAnswers, places_of
+from comity_client.seen import KnownNames
 
 
 @frozen
@@ -48,6 +50,18 @@ class Claims:
         """Return the other claimants, as text."""
         others = (claimant_label(each, self.repository, self.labels) for each in self.claimants if each != owner)
         return (*others, "a further identity, which no node listed,") if self.said.limited else tuple(others)
+
+
+def known_claimants(policy: Policy, repository: str, names: KnownNames) -> list[Preference]:
+    """Return the claimants of the name that are known without asking, the one that counts first. Blocking."""
+    remembered = names.claimant(repository)
+    known = bound_claimant(policy, repository), remembered and Preference(remembered, "remembered")
+    return [preference for preference in known if preference]
+
+
+def known_owner(policy: Policy, repository: str, names: KnownNames) -> PublisherClaim | None:
+    """Return to whom the name belongs, as far as that is known without asking. Blocking."""
+    return next((preference.claimant for preference in known_claimants(policy, repository, names)), None)
 
 
 async def claims_of(inquiry: Inquiry, repository: str, version: str | None, publisher: Digest | None = None) -> Claims:

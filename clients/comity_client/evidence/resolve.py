@@ -23,13 +23,12 @@ from comity.trust.encoding import Digest
 from comity.trust.errors import NotFound, PolicyNotMet, Unavailable
 from comity.trust.frozen import frozen
 from comity.trust.key_validity import CompromiseNotice, compromise_notices
-from comity.trust.names import UPSTREAM, Reference
+from comity.trust.names import UPSTREAM, Name, Reference
 from comity.trust.policy import Policy
 from comity.trust.resolution import (
     Candidate,
     Preference,
     PublisherClaim,
-    bound_claimant,
     claimant_label,
     first_seen,
     preferred_claimant,
@@ -41,8 +40,16 @@ from comity.trust.statements import Advisory
 from comity_client.evidence.collect import collect
 from comity_client.evidence.home_positions import HomePositions, order_statements, prove_positions
 from comity_client.evidence.inquiry import Inquiry
-from comity_client.evidence.mirrored import decide_commit, mirror_basis
-from comity_client.evidence.names import Claims, candidates_of, claims_of, find_claims, published_by
+from comity_client.evidence.mirrored import commits_meant, decide_commit
+from comity_client.evidence.names import (
+    Claims,
+    candidates_of,
+    claims_of,
+    find_claims,
+    known_claimants,
+    known_owner,
+    published_by,
+)
 from comity_client.seen import KnownNames
 from comity_client.trust_store import Bindings
 
@@ -51,13 +58,15 @@ from comity_client.trust_store import Bindings
 class DecidedArtifact:
     """The artifact that a reference means, and why. `chosen` is the statement of the publisher to whom the name
     belongs; None for a digest or a commit. `rivals` are the other claimants of the name, as text. `versions`: what the
-    same publisher published under the name, if no version was asked for."""
+    same publisher published under the name, if no version was asked for. `commit`: that of the upstream, if members
+    decided it."""
 
     artifact: Digest
     basis: str
     chosen: Publication | None = None
     rivals: tuple[str, ...] = ()
     versions: tuple[Candidate, ...] | None = None
+    commit: str = ""
 
 
 Decided: TypeAlias = Callable[[Inquiry, DecidedArtifact], None]
@@ -68,8 +77,10 @@ Decided: TypeAlias = Callable[[Inquiry, DecidedArtifact], None]
 class Resolution:
     """The artifact of a reference, the reason, and the evidence that was collected.
 
-    `publication` is the proven statement that decided, or the best one of an artifact named by digest; None if there
-    is no proven publication. `advised`: proven advisories about it, each with its entry. `mirroring`: who mirrored it.
+    `publication` is the proven statement that decided, or, of an artifact named by digest, the best one under a name
+    that belongs to nobody else; None if there is no such publication. `commit` is that of the upstream,
+    `hf:org/name@commit`; empty if the reference means none. `name`: the name that the artifact has here; None if it has
+    none. `advised`: proven advisories about it, each with its entry. `mirroring`: who mirrored it.
     `statements` are those of the same publisher about these bytes, the newest first: the first one counts.
     """
 
@@ -78,6 +89,8 @@ class Resolution:
     decision: DecidedArtifact
     evidence: CollectedEvidence
     publication: Publication | None
+    name: Name | None
+    commit: str
     advised: tuple[tuple[Entry, Advisory], ...]
     mirroring: MirrorEvidence
     statements: tuple[Candidate, ...]
@@ -118,9 +131,11 @@ class Resolution:
 
     @property
     def title(self) -> str:
-        """The full name if there is one, else the name of the mirrored commit, else the digest."""
-        if self.publication is not None and not self.reference.mirrored:
-            return str(self.publication.published.name)
+        """The name that it has here, else that of the upstream commit, else the digest."""
+        if self.name is not None:
+            return str(self.name)
+        if self.reference.mirrored:
+            return self.commit or str(self.reference)
         return next(iter(self.mirroring.names), f"sha256:{self.artifact}")
 
 
@@ -145,8 +160,8 @@ async def resolve(
     elif (bound := bindings.artifacts.get(str(reference))) is not None:
         decision = DecidedArtifact(bound, "your binding")
     elif reference.mirrored:
-        mirroring = await decide_commit(inquiry, reference)
-        decision = DecidedArtifact(mirroring.seen[0].observed.artifact, mirror_basis(mirroring))
+        commit = await decide_commit(inquiry, reference)
+        decision = DecidedArtifact(commit.artifact, commit.basis, commit=commit.name)
     else:
         decision = await _decide_name(positions, reference, names)
     if decided is not None:
@@ -156,17 +171,13 @@ async def resolve(
         evidence = await collect(inquiry, Collector(decision.artifact, inquiry.policy, publisher))
     finally:
         await inquiry.session.ahead.given(_remembering(names, reference))
-    publication, statements = decision.chosen, tuple[Candidate, ...]()
     if decision.chosen is not None:
+        publication: Publication | None = decision.chosen
         statements = await _statements(positions, evidence, decision.chosen)
-    elif evidence.claims.publications:
-        named = [p for p in evidence.claims.publications if reference.repository in (None, p.published.name.repository)]
-        stated = named or evidence.claims.publications
-        publication = max(stated, key=lambda each: _priority(each, inquiry.policy))
-        statements = await _statements(positions, evidence, publication)
-        wanted = {each.entry.digest for each in stated}
-        newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
-        publication = next(newest, publication)
+    else:
+        stated = await asyncio.to_thread(_under_own_names, evidence, reference, inquiry.policy, names)
+        publication, statements = await _best_stated(positions, evidence, stated)
+    mirroring = collect_mirror_evidence(evidence.claims.entries, evidence.artifact, evidence.bound)
     nodes, members = inquiry.session.nodes, [member for pin in inquiry.session.pins for member in pin.body.members]
     return Resolution(
         inquiry,
@@ -174,10 +185,60 @@ async def resolve(
         decision,
         evidence,
         publication,
+        _name_here(reference, decision, publication),
+        _commit_of(reference, decision, mirroring),
         verify_advisories(evidence.claims, evidence.artifact, (node.record for node in nodes), members)[0],
-        collect_mirror_evidence(evidence.claims.entries, evidence.artifact, evidence.bound),
+        mirroring,
         statements,
     )
+
+
+def _under_own_names(
+    evidence: CollectedEvidence, reference: Reference, policy: Policy, names: KnownNames
+) -> list[Publication]:
+    """Return the publications of the artifact whose names belong to nobody else, as known here: those under the name of
+    the reference, if it has a name and there are such. Anyone can publish the same bytes under a name of others.
+    Blocking."""
+
+    def own(publication: Publication) -> bool:
+        owner = known_owner(policy, publication.published.name.repository, names)
+        return owner is None or owner.publisher == publication.publisher.id
+
+    stated = [each for each in evidence.claims.publications if own(each)]
+    asked = (reference.repository or "").lower()
+    return [each for each in stated if each.published.name.repository.lower() == asked] or stated
+
+
+async def _best_stated(
+    positions: HomePositions, evidence: CollectedEvidence, stated: Sequence[Publication]
+) -> tuple[Publication | None, tuple[Candidate, ...]]:
+    """Return the newest of `stated` by the preferred publisher, and all that it states about the artifact."""
+    if not stated:
+        return None, ()
+    best = max(stated, key=lambda each: _priority(each, positions.inquiry.policy))
+    statements = await _statements(positions, evidence, best)
+    wanted = {each.entry.digest for each in stated}
+    newest = (each.publication for each in statements if each.publication.entry.digest in wanted)
+    return next(newest, best), statements
+
+
+def _name_here(reference: Reference, decision: DecidedArtifact, publication: Publication | None) -> Name | None:
+    """The name that the artifact has here: that of the reference where the owner bound it, else of the publication."""
+    if reference.mirrored:
+        return None
+    bound = reference.digest is None and decision.chosen is None
+    if bound and reference.repository and reference.version is not None:
+        namespace, _, repository = reference.repository.partition("/")
+        return Name(namespace, repository, reference.version)
+    return publication.published.name if publication is not None else None
+
+
+def _commit_of(reference: Reference, decision: DecidedArtifact, mirroring: MirrorEvidence) -> str:
+    """The commit of the upstream that the reference means, also where the owner bound it to an artifact."""
+    if decision.commit or not reference.mirrored:
+        return decision.commit
+    meant = commits_meant(reference, mirroring)
+    return max(meant, key=lambda name: len(mirroring.corroborating(name)), default="")
 
 
 def _priority(publication: Publication, policy: Policy) -> tuple[bool, bool]:
@@ -198,7 +259,7 @@ async def _statements(
 
 async def _decide_name(positions: HomePositions, reference: Reference, names: KnownNames) -> DecidedArtifact:
     inquiry, repository = positions.inquiry, reference.repository or ""
-    bound = await _known_claimants(inquiry, repository, names)
+    bound = await asyncio.to_thread(known_claimants, inquiry.policy, repository, names)
     preference, claims = await _preference(inquiry, reference, bound)
     publisher = preference.claimant.publisher
     if publisher is None:
@@ -219,14 +280,6 @@ async def _decide_name(positions: HomePositions, reference: Reference, names: Kn
 def _remembering(names: KnownNames, reference: Reference) -> tuple[KnownNames, str]:
     """The key of what stores the claimant of a name."""
     return names, reference.repository or ""
-
-
-async def _known_claimants(inquiry: Inquiry, repository: str, names: KnownNames) -> list[Preference]:
-    """Return the claimants of the name that are known without asking, the one that counts first."""
-    known = await asyncio.to_thread(names.claimant, repository)
-    return [
-        item for item in (bound_claimant(inquiry.policy, repository), known and Preference(known, "remembered")) if item
-    ]
 
 
 async def _preference(

@@ -174,10 +174,10 @@ class Gathered:
 
 
 def judge_of(resolution: Resolution) -> Callable[[Evidence, Policy], Verdict]:
-    """Return `verify` with what this session has read, and to whom the name belongs."""
+    """Return `verify` with what this session has read, to whom the name belongs, and which commit was asked for."""
     inquiry = resolution.inquiry
     keyless, reader = keyless_for(inquiry.policy), inquiry.session.reader
-    return partial(verify, keyless=keyless, reader=reader, publisher=resolution.publisher)
+    return partial(verify, keyless=keyless, reader=reader, publisher=resolution.publisher, commit=resolution.commit)
 
 
 def fetch_manifest(inquiry: Inquiry, decision: DecidedArtifact) -> None:
@@ -297,17 +297,19 @@ def destination_of(resolution: Resolution, order: PullOrder, manifest: Manifest)
     """Return where the files go. Raises NotFound (NO-NAME) for an artifact that has no place in a cache."""
     if order.to is not None:
         return FolderDestination(order.to, manifest)
-    upstream, cache = resolution.mirroring.upstream, order.hub_cache or default_cache()
-    if upstream and (resolution.reference.mirrored or not resolution.publication):
-        namespace, _, repository = upstream.repository.partition("/")
-        named = Name(namespace, repository, upstream.requested if is_segment(upstream.requested) else upstream.commit)
-        return HubCacheDestination(cache, named, manifest, newest=False, commit=upstream.commit)
-    if resolution.publication is None:
-        hint = f"comity pull {resolution.reference} --out DIR"
+    reference, cache = resolution.reference, order.hub_cache or default_cache()
+    newest = reference.version is None and reference.digest is None
+    if resolution.name is not None:
+        return HubCacheDestination(cache, resolution.name, manifest, newest=newest)
+    upstream = resolution.mirroring.upstream_of(resolution.commit if reference.mirrored else None)
+    if upstream is None:
+        hint = f"comity pull {reference} --out DIR"
         raise NotFound("an artifact without a name cannot be stored in a Hub cache", hint=hint, code="NO-NAME")
-    newest = resolution.reference.version is None and resolution.reference.digest is None
-    name = resolution.publication.published.name
-    return HubCacheDestination(cache, name, manifest, newest=newest)
+    namespace, _, repository = upstream.repository.partition("/")
+    # What a node asked of its upstream is the word of that node: it moves no branch of this cache.
+    asked = reference.version if reference.mirrored and reference.version else upstream.commit
+    named = Name(namespace, repository, asked if is_segment(asked) else upstream.commit)
+    return HubCacheDestination(cache, named, manifest, newest=newest, commit=upstream.commit)
 
 
 def _announce(on_event: OnEvent, resolution: Resolution) -> None:

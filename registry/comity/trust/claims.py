@@ -471,8 +471,13 @@ class MirrorEvidence:
     @property
     def upstream(self) -> Upstream | None:
         """Where the artifact was observed, preferably by a node that fetched it; None if it was not."""
+        return self.upstream_of(None)
+
+    def upstream_of(self, name: str | None) -> Upstream | None:
+        """As `upstream`, of those that observed it under this commit, `hf:org/name@commit`; None: under any."""
         ordered = sorted(self.seen, key=lambda seen: not seen.observed.fetched)
-        return ordered[0].observed.upstream if ordered else None
+        found = (seen.observed.upstream for seen in ordered)
+        return next((upstream for upstream in found if name in (None, upstream.name)), None)
 
     @property
     def names(self) -> tuple[str, ...]:

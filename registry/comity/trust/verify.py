@@ -105,6 +105,7 @@ def verify(
     keyless: KeylessVerifier | None = None,
     reader: EvidenceReader | None = None,
     publisher: Digest | None = None,
+    commit: str = "",
 ) -> Verdict:
     """Judge `evidence` by `policy`. Raises nothing for bad evidence; bad material becomes rows and notes.
 
@@ -116,12 +117,15 @@ def verify(
             verdict. Default: a new one.
         publisher: the identity to whose name the artifact belongs here. Of publications that pass the same steps, the
             rows follow its own, however many others published the same bytes. It turns no row of steps (1) to (6).
+        commit: the upstream commit, `hf:org/name@commit`, that the artifact was asked for as. Only members that fetched
+            the bytes under this commit corroborate then: the same bytes can be mirrored from other repositories, or an
+            old commit's from the one asked for. Empty: under any commit.
     """
     evidence = _ordered(evidence)
     manifest = identify(evidence)
     if isinstance(manifest, Row):
         return _conclude(None, None, (manifest,), policy, otherwise="cannot be checked without a valid manifest")
-    found = _find(evidence, manifest, policy, keyless, reader or EvidenceReader(), publisher)
+    found = _find(evidence, manifest, policy, keyless, reader or EvidenceReader(), publisher, commit)
     rows = tuple(row(found) for row in _ROWS)
     refusals = tuple(advisory for _, advisory in found.advisories if advisory.by.id in policy.refuse_from)
     corroboration = check_facts(found.checks, found.claims, policy.pins)
@@ -176,6 +180,7 @@ def _find(
     keyless: KeylessVerifier | None,
     reader: EvidenceReader,
     publisher: Digest | None,
+    commit: str,
 ) -> Findings:
     """Verify everything that the rows are about, each thing once."""
     artifact = manifest.digest
@@ -213,6 +218,7 @@ def _find(
         best=chosen.best(policy) if chosen else None,
         model_sig=_judge_model_sig(evidence, manifest, policy, judged, keyless),
         mirroring=collect_mirror_evidence(claims.entries, artifact, bound),
+        commit=commit,
         lineage=lineage,
         claimed=claimed_lineage(claims, artifact, publication, policy),
         advisories=advisories,

@@ -107,7 +107,8 @@ async def compared_resolution(
     data = await fetch_object(session, resolution.artifact)
     evidence, _ = await complete(session, seen_logs, resolution.evidence, Evidence(None, None), on_event)
     judged = evidence.evidence(data, None)
-    verdict = verify(judged, evidence.policy, reader=session.reader, publisher=resolution.publisher)
+    publisher, commit = resolution.publisher, resolution.commit
+    verdict = verify(judged, evidence.policy, reader=session.reader, publisher=publisher, commit=commit)
     folder = (await asyncio.to_thread(load)).folder if load else None
     published = resolution.current.published if resolution.current else None
     return ComparedArtifact(resolution.title, Manifest.parse(data), folder, evidence.claims, published, verdict)

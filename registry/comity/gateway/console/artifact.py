@@ -19,7 +19,7 @@ from comity.gateway.console.state import RecentEntry, StateReader
 from comity.gateway.hub.catalogue import Catalogue, Repository
 from comity.gateway.hub.judge import AnswerCache, Generations
 from comity.gateway.hub.model_facts import ModelFacts
-from comity.gateway.hub.views import Snapshot
+from comity.gateway.hub.views import Snapshot, commit_of
 from comity.ledger.proven import ProvenLine
 from comity.node.copies.counter import CopyAssessor
 from comity.node.copies.index import CopiesIndex
@@ -271,17 +271,16 @@ class ArtifactPages:
 
     async def _make(self, snapshot: Snapshot) -> ArtifactPage:
         publisher = snapshot.claim.by if isinstance(snapshot.claim, Published) else None
-        mirrored = publisher is None
         evidence = (await self.catalogue.local_artifacts.evidence(snapshot.manifest, publisher)).evidence
         verdict: Verdict = await self._pools.hashing(
-            lambda: self.catalogue.judge.verdict(evidence, mirrored=mirrored, publisher=publisher)
+            lambda: self.catalogue.judge.verdict(evidence, commit=commit_of(snapshot.claim), publisher=publisher)
         )
         statements, more = await self._ledger.run(self._statements, snapshot.artifact, publisher)
         card, path, cut = await self._card(snapshot)
         lineage, vouches, repositories = await self._pools.hashing(self._said_of_it, evidence, publisher)
         return ArtifactPage(
             snapshot=snapshot,
-            mirrored=mirrored,
+            mirrored=publisher is None,
             rows=verdict.rows,
             statements=tuple(statements),
             more_statements=more,

@@ -181,13 +181,14 @@ class PolicyJudge:
 
     def judge_mirrored(self, evidence: Evidence, title: str, observed: Digest) -> PolicyDecision:
         """Apply the policy to an artifact served because a node observed it: without a policy of the owner, a node of a
-        member must claim that it fetched these bytes from its upstream.
+        member must claim that it fetched these bytes from its upstream, as this commit.
 
         Args:
+            title: the commit, `hf:org/name@commit`.
             observed: the line with that claim. The bytes may be mirrored from other repositories too, and the notice
                 must not name those.
         """
-        verdict = self.verdict(evidence, mirrored=True)
+        verdict = self.verdict(evidence, commit=title)
         claim = next((fact for fact in verdict.row("artifact").facts if fact.evidence == observed), None)
         signed = verdict.row("signatures").state == "pass"
         author = "a publisher signed the same bytes under another name" if signed else "no publisher signed it"
@@ -207,12 +208,12 @@ class PolicyJudge:
         verdict = self.verdict(evidence, publisher=publisher)
         return PolicyDecision(_refusal(verdict, title), _notices(verdict, self.policy))
 
-    def verdict(self, evidence: Evidence, *, mirrored: bool = False, publisher: Digest | None = None) -> Verdict:
-        """Return the verdict behind `judge`, or behind `judge_mirrored`, with every row."""
+    def verdict(self, evidence: Evidence, *, commit: str = "", publisher: Digest | None = None) -> Verdict:
+        """Return the verdict behind `judge`, or, for an upstream commit, behind `judge_mirrored`, with every row."""
         policy = self.policy
-        if mirrored and not self.by_own_policy:
+        if commit and not self.by_own_policy:
             policy = replace(policy, require=("artifact",), upstream=UpstreamRule(1))
-        return verify(evidence, policy, reader=self.reader, publisher=publisher)
+        return verify(evidence, policy, reader=self.reader, publisher=publisher, commit=commit)
 
 
 def _refusal(verdict: Verdict, title: str) -> ComityError | None:

@@ -125,6 +125,13 @@ def _no_route() -> NotFound:
 Claim: TypeAlias = Published | Observed | ReadThroughImport
 
 
+def commit_of(claim: Claim) -> str:
+    """The upstream commit, `hf:org/name@commit`, that a claim is about; empty for a publication."""
+    if isinstance(claim, Published):
+        return ""
+    return (claim if isinstance(claim, Observed) else claim.revision).upstream.name
+
+
 @frozen
 class ServedContinuation:
     """For which commit of an upstream an artifact is served, and by whose word, as a header; and the repository of its

@@ -68,10 +68,11 @@ def artifact_row(found: Findings) -> Row:
     text = f"sha256:{manifest.digest}, {count} file{'s' * (count != 1)}, {manifest.size} bytes"
     text += ", as found here, without a manifest" if found.without_manifest else ""
     facts = (verified_fact(text, manifest.digest), *_mirroring_facts(mirroring))
-    named = any(judged.accepted is True for judged in found.judged)  # whichever gets furthest: I4
-    if named or mirroring.corroborated >= needed:
+    # An accepted publisher, whichever gets furthest (I4), says what the bytes are, but not which commit has them.
+    named = not found.commit and any(judged.accepted is True for judged in found.judged)
+    members = len(mirroring.corroborating(found.commit)) if found.commit else mirroring.corroborated
+    if named or members >= needed:
         return Row("artifact", "pass", text, 1, facts=facts)
-    members = mirroring.corroborated
     text = f"{members} member{'s' * (members != 1)} mirrored it from its upstream, {needed} required"
     return Row("artifact", "unknown", text, 1, "short", facts, hint="comity pull REF")
 

@@ -46,13 +46,14 @@ class CopyClaim:
 class Findings:
     """The evidence, the policy, and the results of steps (1) to (6).
 
-    `chosen` is the best publication and `best` its best proof of logging, None if there is none. `bound` are the nodes
-    that a pinned body proves, `unlisted_nodes` the names of nodes whose member no pinned body lists. `checks` are
-    proven `verified` statements, `vouches` proven `vouched` statements, `announced` the evaluations among them whose
-    results are at hand, `approvals` approvals of the officers whom the policy names. `copies` are what nodes
-    said last in their own logs about their copies. `lineage` has what publishers and others
-    say, `claimed` only what publishers do. `model_sig` is None if there is no `model.sig`; `without_manifest`: it
-    alone lists the files. `remarks` describe material that did not verify, apart from those in `claims` and `judged`.
+    `chosen` is the best publication and `best` its best proof of logging, None if there is none. `bound` are the
+    nodes that a pinned body proves, `unlisted_nodes` the names of nodes whose member no pinned body lists. `checks`
+    are proven `verified` statements, `vouches` proven `vouched` statements, `announced` the evaluations among them
+    whose results are at hand, `approvals` approvals of the officers whom the policy names. `copies` are what nodes
+    said last in their own logs about their copies. `lineage` has what publishers and others say, `claimed` only
+    what publishers do. `commit` is the upstream commit that was asked for, empty if there is none. `model_sig` is
+    None if there is no `model.sig`; `without_manifest`: it alone lists the files. `remarks` describe material that
+    did not verify, apart from those in `claims` and `judged`.
     """
 
     evidence: Evidence
@@ -65,6 +66,7 @@ class Findings:
     best: WitnessedEntry | None
     model_sig: ModelSignatureResult | None
     mirroring: MirrorEvidence
+    commit: str
     lineage: LineageGraph
     claimed: LineageGraph
     advisories: tuple[tuple[Entry, Advisory], ...]

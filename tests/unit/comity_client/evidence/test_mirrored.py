@@ -14,7 +14,7 @@ from comity.trust.names import Reference
 from comity.trust.statement import Entry
 from comity.wire.messages import LocatedEntry
 from comity_client.evidence.inquiry import Inquiry
-from comity_client.evidence.mirrored import decide_commit, mirror_basis
+from comity_client.evidence.mirrored import decide_commit
 from support.asked_nodes import AskedNodes
 from support.case import case, nodes
 from support.observations import COMMIT, NAME, observation
@@ -58,21 +58,21 @@ def seen(number: int, artifact: Digest = ONE, commit: str = COMMIT, how: str = "
 
 async def test_what_one_node_fetched_is_the_commit() -> None:
     found = await decided((0, [seen(0)]))
-    assert found.names == (NAME,) and mirror_basis(found).startswith("nodes that mirrored it; corroborated 1: ")
-    assert (await decided((0, [seen(0)]), reference="hf:org/tiny@main")).names == (NAME,)
+    assert found.name == NAME and found.basis.startswith("nodes that mirrored it; corroborated 1: ")
+    assert (await decided((0, [seen(0)]), reference="hf:org/tiny@main")).name == NAME
 
 
 async def test_the_bytes_that_most_members_fetched_win() -> None:
     said = [seen(0), seen(1, OTHER), seen(2, OTHER)]
     found = await decided((0, said))
-    assert "corroborated 2" in mirror_basis(found)
-    assert {each.observed.artifact for each in found.seen} == {OTHER}
+    assert "corroborated 2" in found.basis
+    assert found.artifact == OTHER
 
 
 async def test_of_equally_many_those_that_most_saw_first_win_or_nobody_decides() -> None:
     mine, theirs = seen(0), seen(1, OTHER)
     found = await decided((0, [theirs, mine]), (1, [theirs, mine]), (2, [mine, theirs]), (3, [theirs, mine]))
-    assert {each.observed.artifact for each in found.seen} == {OTHER}
+    assert found.artifact == OTHER
     with pytest.raises(PolicyNotMet, match="is disputed") as raised:
         await decided((0, [mine, theirs]), (1, [theirs, mine]))
     assert raised.value.code == "UPSTREAM-DISPUTED" and ONE in raised.value.why and OTHER in raised.value.why
@@ -97,7 +97,7 @@ async def test_another_commit_is_named_where_the_wanted_one_is_missing() -> None
 async def test_of_several_commits_most_members_decide_or_nobody() -> None:
     first, second = seen(0), seen(1, OTHER, SECOND)
     found = await decided((0, [first, second, seen(2, OTHER, SECOND)]), reference="hf:org/tiny")
-    assert found.names == (f"hf:org/tiny@{SECOND}",)
+    assert found.name == f"hf:org/tiny@{SECOND}"
     with pytest.raises(PolicyNotMet) as raised:
         await decided((0, [first, second]), (1, [second, first]), reference="hf:org/tiny")
     assert raised.value.code == "NO-ORDER" and "2 commits are mirrored" in raised.value.why
@@ -105,4 +105,4 @@ async def test_of_several_commits_most_members_decide_or_nobody() -> None:
 
 async def test_a_copy_from_a_folder_is_named_as_that() -> None:
     found = await decided((0, [seen(0, how="carried")]))
-    assert "no node fetched it" in mirror_basis(found)
+    assert "no node fetched it" in found.basis

@@ -124,6 +124,26 @@ def test_a_policy_may_require_a_number_of_mirroring_members(asked: int, state: s
     assert verdict.exit_status == (0 if state == "pass" else 4)
 
 
+def test_only_members_that_fetched_the_commit_asked_for_corroborate_it() -> None:
+    """Two members mirrored the same bytes from a fork; one member alone says that the commit asked for has them."""
+    fork = [observation(node, repository="fork/tiny").line for node in (SG, ES)]
+    said = UNPUBLISHED.saying(observation(CH).line, *fork)
+    policy = asking(said.policy, 2)
+    assert verify(said.evidence, policy).exit_status == 0
+    verdict = verify(said.evidence, policy, commit=NAME)
+    assert verdict.exit_status == 4 and verdict.row("artifact").state == "unknown"
+    assert verdict.row("artifact").summary == "1 member mirrored it from its upstream, 2 required"
+    corroborated = said.saying(observation(KR).line)
+    assert verify(corroborated.evidence, policy, commit=NAME).exit_status == 0
+    assert verify(said.evidence, policy, commit=f"hf:fork/tiny@{COMMIT}").exit_status == 0
+
+
+def test_a_named_publisher_does_not_say_which_commit_has_its_bytes() -> None:
+    policy = asking(GOOD.policy, 1)
+    assert verify(GOOD.evidence, policy, commit=NAME).exit_status == 4
+    assert verify(GOOD.saying(observation(CH).line).evidence, policy, commit=NAME).exit_status == 0
+
+
 def test_a_named_publishers_artifact_needs_no_mirroring_members() -> None:
     assert judged(GOOD, 4).row("artifact").state == "pass"
 
