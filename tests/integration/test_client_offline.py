@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.errors import Unavailable
+from comity.trust.statements import Advisory
 from comity_cli.main import main
 from comity_client.client import Client
 from comity_client.home import Home
@@ -89,6 +91,52 @@ def test_the_command_names_the_source_of_the_answer(pulled: Pulled, capsys: pyte
     assert "later corrections, advisories and withdrawals" in said.out
     assert ends("pull", "swiss-ai/tiny@v1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["cache"]["cosigned_at"] == NOW
+
+
+def warn_of(pulled: Pulled) -> None:
+    """Three warnings: by the publisher, by a member, and by a node of another member."""
+    artifact, (home, other, *_) = pulled.release.published.artifact, pulled.federation.nodes
+    seat, node = home.node.seat, other.node
+    for author, kind, text, signer in (
+        (OWNER.inception.author, "vulnerability", "a way in", OWNER.signer),
+        (seat.inception.author, "malware", "it phones home", seat.signer),
+        (node.record.node, "malware", "it deletes files", node.online),
+    ):
+        home.log.append(sign_content(Advisory(author, artifact, kind, "high", text), signer).line)
+
+
+def warnings(said: str) -> list[str]:
+    return sorted(line for line in said.splitlines() if line.startswith(("! malware", "! vulnerability")))
+
+
+WITHOUT_PINS = f'[publishers]\naccept = ["{OWNER.id}"]\n[rows]\nrequire = ["artifact", "bytes", "signatures"]\n'
+
+
+@pytest.mark.parametrize("policy", ["", WITHOUT_PINS], ids=["default", "without pins"])
+def test_a_pull_without_nodes_warns_of_what_its_evidence_proves(
+    pulled: Pulled, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
+) -> None:
+    (tmp_path / "policy.toml").write_text(policy)
+    words = ("pull", "swiss-ai/tiny@v1", *(("--policy", str(tmp_path / "policy.toml")) if policy else ()))
+    warn_of(pulled)
+    assert ends(*words) == 0
+    with_nodes = warnings(capsys.readouterr().err)
+    assert len(with_nodes) == 3 and "! vulnerability (high) by its publisher: a way in" in with_nodes
+    pulled.close()
+    assert ends(*words) == 0
+    said = capsys.readouterr().err
+    assert "no node answered" in said and warnings(said) == with_nodes
+
+
+def test_a_kit_is_pulled_with_each_warning_once(
+    pulled: Pulled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kits"))
+    warn_of(pulled)
+    assert ends("pull", "swiss-ai/tiny@v1") == 0
+    once = warnings(capsys.readouterr().err)
+    assert ends("kit", "run", "swiss-ai/tiny@v1") != 0, "it is no kit"
+    assert warnings(capsys.readouterr().err) == once
 
 
 def test_nodes_that_answer_without_the_name_are_not_reported_as_silent(

@@ -181,7 +181,7 @@ def _pulled(out: Output, reference: str, policy: Path | None) -> Path:
     if pulled.cache is not None:
         show_cache_basis(out, pulled.cache, "hashed again with its evidence", time.time())
     out.done(f"{pulled.title}: verified")
-    verdicts.warn(out, pulled.verdict)
+    verdicts.warn(out, pulled.verdict, kinds=("key-compromise",))  # the other kinds were printed as events
     return pulled.folder
 
 

@@ -13,6 +13,7 @@ from dataclasses import field
 from functools import partial
 from typing import Any
 
+from comity.federation_file import Federation
 from comity.rules.artifact_kind import MODEL, claimed_kind
 from comity.rules.audit import DAY
 from comity.rules.collected import CollectedEvidence
@@ -230,6 +231,18 @@ def _known(
     claimed = {line: since for line in lines if (since := inquiry.claimed_times.of(line)) is not None}
     stated = (each.publication for each in resolution.statements)
     return claimed | proven_times(evidence, stated, proofs, inquiry.session.reader)
+
+
+def kept_advisories(
+    given: KeyCircumstances, artifact: Digest, pins: Iterable[Federation]
+) -> tuple[tuple[Entry, Advisory], ...]:
+    """The advisories about an artifact that statements which were kept prove, each with its entry. Their authors are
+    those that count when nodes are asked: publishers, and the members and nodes of `pins`; and those of the policy."""
+    federations = tuple(pins)
+    bodies = (*given.policy.pins, *(pin.body for pin in federations))
+    nodes = (*(node.record for node in given.bound), *(node.record for pin in federations for node in pin.nodes))
+    members = [member for body in bodies for member in body.members]
+    return verify_advisories(given.claims, artifact, nodes, members)[0]
 
 
 def kept_info(

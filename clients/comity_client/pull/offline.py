@@ -27,8 +27,8 @@ from comity.trust.verify import choose_publication, verify
 from comity.verifier import collect_evidence
 
 from comity_client.cache_basis import CacheBasis
-from comity_client.events import OnEvent, Progress
-from comity_client.evidence.artifact_info import ArtifactInfo, kept_info
+from comity_client.events import Advised, OnEvent, Progress
+from comity_client.evidence.artifact_info import ArtifactInfo, kept_advisories, kept_info
 from comity_client.evidence.names import known_owner
 from comity_client.pull.destinations import cached_folder, known_reference, workers
 from comity_client.pull.model_sig import keyless_for
@@ -110,7 +110,8 @@ def _means(reference: Reference, name: Name) -> bool:
 
 
 def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, on_event: OnEvent) -> Pulled:
-    """Verify the copy that an earlier pull left, as the answer without nodes. Blocking.
+    """Verify the copy that an earlier pull left, as the answer without nodes. Blocking. Warnings that its evidence
+    proves are told as `Advised` events, as when nodes answer.
 
     Raises `failure`, the error of the nodes, if the copy is missing or incomplete, does not pass the policy, or is not
     what the reference means: by its digest, by a binding of the owner, or by a statement of the publisher to which the
@@ -137,6 +138,10 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
     title = known.title(reference, stated, verdict.artifact, chosen)
     if not title:
         raise failure
+    given = key_circumstances(evidence, stated, policy, reader)
+    own = chosen.publication.publisher.id if chosen else None
+    for _, advisory in kept_advisories(given, verdict.artifact, context.inquiry.session.pins):
+        on_event(Advised(advisory, advisory.by.id == own))
     files = evidence.files or ()
     size = sum(file.size for file in files)
     return Pulled(
@@ -150,9 +155,7 @@ def pulled_before(context: PullContext, order: PullOrder, failure: Unavailable, 
         tally=BytesBySource(),
         alarms=(),
         cache=CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure)),
-        bases=needed_beside(
-            key_circumstances(evidence, stated, policy, reader), chosen.publication if chosen else None
-        ),
+        bases=needed_beside(given, chosen.publication if chosen else None),
     )
 
 

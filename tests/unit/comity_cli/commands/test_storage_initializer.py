@@ -11,8 +11,10 @@ from pathlib import Path
 
 import click
 import pytest
+from comity.rules.signing import sign_content
 from comity.trust.encoding import printable, sha256
 from comity.trust.errors import Malformed, PolicyNotMet, Unavailable
+from comity.trust.statements import Advisory
 from comity_cli.commands.storage_initializer import command
 from comity_cli.main import main
 from comity_client.client import Client
@@ -69,6 +71,25 @@ def test_a_model_is_in_its_volume_and_nothing_else_was_written(site: Site) -> No
     assert site.placed() == FILES
     assert not (site.folder / "home").exists(), "no pin, no memory of a user"
     assert "swiss-ai/tiny@v1: 2 files" in said(command, *site.policy(), NAME, site.volume), "a second start"
+
+
+def test_a_start_without_nodes_warns_of_what_the_evidence_in_the_volume_proves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMITY_HOME", str(tmp_path / "home"))
+    with FakeFederation(("CH", "SG", "ES")).running() as federation:
+        site = Site(federation, release(tmp_path / "source", FILES, by=federation.publisher), tmp_path)
+        federation.publish(site.model)
+        seat = federation.nodes[0].node.seat
+        malware = Advisory(seat.inception.author, site.model.published.artifact, "malware", "high", "it phones home")
+        federation.nodes[0].log.append(sign_content(malware, seat.signer).line)
+        warning = f"! malware (high) by identity {seat.id[:12]}: it phones home"
+        words = (*site.policy(), NAME, site.volume)
+        assert warning in said(command, *words)
+        for fake in federation.nodes:
+            federation.kill(fake.node.record.name)
+        again = said(command, *words)
+        assert "no node answered" in again and warning in again
 
 
 def test_each_pair_has_its_own_folder(site: Site) -> None:
