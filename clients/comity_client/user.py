@@ -112,7 +112,7 @@ class User:
 
                 judged_by = policy or self.policy(session.pins, reference)
                 names, bindings = self.known_names(), self.trust_store().bindings()
-                return await to_thread(shown_before, names, bindings, reference, judged_by, error)
+                return await to_thread(shown_before, names, bindings, session.pins, reference, judged_by, error)
 
         return self.run(work, ahead=True)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from comity.rules.signing import sign_content
 from comity.trust.errors import Unavailable
+from comity.trust.policy import Policy
 from comity.trust.statements import Advisory
 from comity_cli.main import main
 from comity_client.client import Client
@@ -208,6 +209,17 @@ def test_an_artifact_in_the_cache_is_shown_without_nodes(pulled: Pulled, capsys:
     assert "Swiss AI" in printed.out and "last cosigned on 2026-11-18" in printed.out
     assert ends("show", "swiss-ai/tiny@v1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["cache"]["answered"] is False
+
+
+def test_an_artifact_is_shown_without_nodes_with_the_warnings_of_members_and_nodes(pulled: Pulled) -> None:
+    warn_of(pulled)
+    pulled.client.pull("swiss-ai/tiny@v1")
+    with_nodes = pulled.client.show("swiss-ai/tiny@v1").advisories
+    assert len(with_nodes) == 3
+    pulled.close()
+    assert set(pulled.client.show("swiss-ai/tiny@v1").advisories) == set(with_nodes)
+    without_pins = Policy((), publishers=frozenset({OWNER.id}))
+    assert set(pulled.client.show("swiss-ai/tiny@v1", policy=without_pins).advisories) == set(with_nodes)
 
 
 @pytest.mark.parametrize("reference", ["swiss-ai/tiny", "swiss-ai/tiny@v2"])

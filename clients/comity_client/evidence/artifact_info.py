@@ -251,9 +251,11 @@ def kept_info(
     given: KeyCircumstances,
     chosen: JudgedPublication | None,
     cache: CacheBasis,
+    pins: Iterable[Federation],
 ) -> ArtifactInfo:
     """Describe an artifact from statements that were kept, without a node: nothing says who holds it now, nor where the
-    statements are in logs. `chosen`: the publication that counts, judged with the proofs that were kept."""
+    statements are in logs. `chosen`: the publication that counts, judged with the proofs that were kept.
+    `pins`: those of the user."""
     artifact, publication = sha256(manifest), chosen.publication if chosen else None
     stated, policy = given.claims, given.policy
     since = cosigned_since(chosen, policy) if chosen else None
@@ -270,7 +272,7 @@ def kept_info(
         publication=publication,
         manifest=Manifest.parse(manifest),
         versions=(),
-        advised=verify_advisories(stated, artifact, ())[0],
+        advised=kept_advisories(given, artifact, pins),
         said=tuple(
             ArtifactStatement(e.statement.predicate, _author_name(e, stated, nodes), (), known.get(e.line))
             for e in about

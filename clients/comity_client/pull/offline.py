@@ -9,9 +9,11 @@ answered, because the newest version of a name is what nodes say now.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from comity.evidence_pack import read_pack
+from comity.federation_file import Federation
 from comity.rules.artifact_kind import Bases, bases, claimed_kind
 from comity.rules.cosigned_times import corroborated_time, newest_of_each
 from comity.trust.claims import ParsedClaims, Publication, read_claims
@@ -168,7 +170,12 @@ def needed_beside(given: KeyCircumstances, publication: Publication | None) -> B
 
 
 def shown_before(
-    names: KnownNames, bindings: Bindings, reference: str, policy: Policy, failure: Unavailable
+    names: KnownNames,
+    bindings: Bindings,
+    pins: Iterable[Federation],
+    reference: str,
+    policy: Policy,
+    failure: Unavailable,
 ) -> ArtifactInfo:
     """Describe an artifact from the manifest and the evidence that an earlier pull left in the cache. The statements
     are verified; no file is read. Blocking. Raises `failure`, the error of the nodes, as `pulled_before` does."""
@@ -190,7 +197,8 @@ def shown_before(
     if not title:
         raise failure
     cache = CacheBasis(failure.why or str(failure), _cosigned_at(chosen, policy), _nodes_answered(failure))
-    return kept_info(title, evidence.manifest, key_circumstances(evidence, stated, policy, reader), chosen, cache)
+    given = key_circumstances(evidence, stated, policy, reader)
+    return kept_info(title, evidence.manifest, given, chosen, cache, pins)
 
 
 def _cosigned_at(chosen: JudgedPublication | None, policy: Policy) -> int | None:
