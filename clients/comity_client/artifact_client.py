@@ -166,9 +166,9 @@ class ArtifactClient(TrustClient):
         from comity_client.pull.offline import KnownHere
 
         folder, reader = folder_of(what, hub_cache), EvidenceReader()
-        judged_by = policy or self._user.policy(self._user.pins(reader), str(what))
-        evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
         named = known_reference(str(what), hub_cache) if folder != Path(what) else None
+        judged_by = policy or self._user.policy(self._user.pins(reader), str(what) if named else "")
+        evidence = collect_evidence(folder, workers=workers(), on_hashed=on_hashed, reader=reader)
         keyless = keyless_for(judged_by)
         if named is None:
             return verify(evidence, judged_by, keyless=keyless, reader=reader)

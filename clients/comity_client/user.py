@@ -14,7 +14,7 @@ from comity.federation_file import Federation
 from comity.trust.errors import ComityError, Unavailable
 from comity.trust.evidence import EvidenceReader
 from comity.trust.frozen import frozen
-from comity.trust.names import abbreviated, is_upstream
+from comity.trust.names import abbreviated, refers_to_upstream
 
 from comity_client.home import Home
 from comity_client.trust_store import Bindings, TrustPin, TrustStore
@@ -72,9 +72,13 @@ class User:
         return tuple(pin.federation for pin in self.trust_store().pins(reader))
 
     def policy(self, pins: Iterable[Federation], reference: str = "") -> Policy:
-        """Return the default policy of these pins, for the kind of reference (see `default_policy`)."""
+        """Return the default policy of these pins, for the kind of reference (see `default_policy`).
+
+        Args:
+            reference: as a user typed it; empty for a folder, whatever its name is.
+        """
         policy = default_policy(pins, self.trust_store().bindings())
-        return mirrored_policy(policy) if is_upstream(reference) else policy
+        return mirrored_policy(policy) if refers_to_upstream(reference) else policy
 
     async def resolve(
         self, session: Session, reference: str, policy: Policy | None = None, decided: Decided | None = None

@@ -121,7 +121,7 @@ def check(folder: Path, policy: Path | None) -> int:
 
     out, person = output(), user()
     with out.progress("hashing", 0) as bar:
-        options = CheckOptions(_policy(policy, folder), kit_cache(), on_row=_show_row, on_hashed=bar.advance)
+        options = CheckOptions(_policy(policy), kit_cache(), on_row=_show_row, on_hashed=bar.advance)
         checked = asyncio.run(check_kit(folder, options))
     kept = keep_check(person.home, checked)
     rows = tuple(KitCheckRow(row.name, row.state, row.summary) for row in checked.rows)  # type: ignore[arg-type]
@@ -202,7 +202,7 @@ def _accepted(out: Output, folder: Path, policy: Path | None) -> KitFolder:
             raise PolicyNotMet("the kit has no evidence beside it", why="a policy was given", hint=hint, code="NO-PACK")
         out.warn("no evidence is beside the kit: it runs because you name its folder")
         return found
-    judged = judge_kit(evidence, _policy(policy, folder), reader)
+    judged = judge_kit(evidence, _policy(policy), reader)
     if not judged.accepted:
         kind = PolicyNotMet if judged.exit_status != VERIFICATION_FAILED else Untrusted
         by = f" --policy {shlex.quote(str(policy))}" if policy else ""
@@ -329,9 +329,9 @@ async def _evaluated(out: Output, found: KitFolder, cases: Sequence[KitCase]) ->
         return await ask_cases(running.base_url, cases, on_result=tell), running.isolated
 
 
-def _policy(file: Path | None, folder: Path) -> Policy:
+def _policy(file: Path | None) -> Policy:
     """The policy of the file, or that of this user."""
     from comity.verifier import load_policy
 
     person = user()
-    return load_policy(file) if file else person.policy(person.pins(), str(folder))
+    return load_policy(file) if file else person.policy(person.pins())

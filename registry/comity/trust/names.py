@@ -179,6 +179,11 @@ def is_upstream(name: str) -> bool:
     return bool(origin_of(name))
 
 
+def refers_to_upstream(text: str) -> bool:
+    """As `Reference.mirrored`, of a reference as a user typed it, whose digest may be abbreviated."""
+    return is_upstream(text.removeprefix(SCHEME))
+
+
 def without_origin(name: str) -> str:
     """`namespace/name` of a name that may start with an origin."""
     return name.removeprefix(origin_of(name))

@@ -46,6 +46,14 @@ def test_a_folder_is_verified_by_the_policy_that_is_given_or_the_default(api: Ar
         api.verify(folder.parent / "missing")
 
 
+def test_the_name_of_a_folder_does_not_choose_the_policy(
+    api: ArtifactClient, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    Path("hf:org").symlink_to(folder.parent)
+    assert api.verify(Path("hf:org", folder.name)).required == api.verify(folder).required
+
+
 def test_an_exact_copy_is_the_answer_where_no_node_answers(api: ArtifactClient, folder: Path) -> None:
     policy, events = api.policy(folder.parent / "policy.toml"), list[object]()
     exact = f"swiss-ai/tiny@sha256:{GOOD.artifact}"

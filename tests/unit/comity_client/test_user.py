@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from comity_client.home import Home
 from comity_client.session import Session
 from comity_client.user import User
+
+
+@pytest.mark.parametrize("name", [f"hf:org/tiny@{'1f' * 20}", "hf:org/tiny", "ms:org/tiny@sha256:51aa51aa"])
+def test_the_default_policy_for_an_upstream_is_that_of_mirrors_with_the_scheme_too(tmp_path: Path, name: str) -> None:
+    user = User(Home(tmp_path))
+    ordinary, mirrored = user.policy(()), user.policy((), name)
+    assert "signatures" in ordinary.require and "signatures" not in mirrored.require
+    assert user.policy((), f"comity://{name}") == mirrored
+    assert user.policy((), "comity://swiss-ai/tiny@v1") == ordinary
 
 
 class Large:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from comity.trust.encoding import bare_digest, format_id, parse_digest, sha256, short
 from comity.trust.errors import Malformed
-from comity.trust.names import Name, Reference, check_segment, is_segment
+from comity.trust.names import Name, Reference, check_segment, is_segment, refers_to_upstream
 
 DIGEST = sha256(b"x")
 
@@ -87,6 +87,13 @@ def test_a_name_cannot_be_built_with_a_part_that_is_refused(part: str) -> None:
 def test_a_repository_of_an_upstream_is_told_by_its_origin(text: str, local: str, mirrored: bool) -> None:
     reference = Reference.parse(text)
     assert (reference.local, reference.mirrored) == (local, mirrored)
+    assert Reference.parse(f"comity://{text}") == reference
+    assert refers_to_upstream(text) == refers_to_upstream(f"comity://{text}") == mirrored
+
+
+@pytest.mark.parametrize("text", ["hf:a/b@sha256:51aa51aa", "comity://ms:a/b@sha256:51aa51aa"])
+def test_a_reference_to_an_upstream_may_have_an_abbreviated_digest(text: str) -> None:
+    assert refers_to_upstream(text)
 
 
 def test_people_may_write_a_digest_with_its_algorithm_and_documents_may_not() -> None:
