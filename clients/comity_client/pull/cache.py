@@ -91,7 +91,7 @@ def remove_cached(artifact: CachedArtifact) -> int:
     repository = artifact.folder.parent.parent
     with disk_errors(f"{artifact.folder} was not removed"), _alone(repository):
         blobs = _linked(artifact.folder)
-        for name in artifact.versions:
+        for name in _refs(repository).get(artifact.folder.name, ()):  # now: a pull may have changed them meanwhile
             (repository / "refs" / name).unlink(missing_ok=True)
         others = (snapshot for snapshot in _snapshots(repository) if snapshot != artifact.folder)
         kept = {blob for snapshot in others for blob in _linked(snapshot)}

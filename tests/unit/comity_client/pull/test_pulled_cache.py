@@ -116,6 +116,17 @@ def test_nothing_is_removed_while_a_pull_into_the_repository_runs(cache: Path) -
     assert len(cached_artifacts(cache)) == 1
 
 
+def test_only_what_still_names_a_snapshot_is_removed_with_it(cache: Path) -> None:
+    """A pull between the question and the answer of the user may give a version to other bytes, or name these."""
+    (artifact,) = [item for item in cached_artifacts(cache) if "v2" in item.versions]
+    refs = cache / "models--inst--model" / "refs"
+    corrected = place(cache, "inst/model@v2", {"b.bin": b"corrected"})
+    (refs / "v3").write_text(artifact.folder.name)
+    remove_cached(artifact)
+    assert find_cached(cache, Reference.parse("inst/model@v2")).folder == corrected
+    assert sorted(path.name for path in refs.iterdir()) == ["main", "v1", "v2"]
+
+
 def test_a_removal_that_was_interrupted_can_be_repeated(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs, unlink = cache / "models--inst--model" / "blobs", Path.unlink
 
