@@ -299,14 +299,20 @@ def _bar(console: Console, what: str, total: int) -> Iterator[ProgressBar]:
 
 
 def _encodable_json(document: Mapping[str, Any]) -> str:
-    """JSON for people to read, with escapes only where standard output cannot encode it: names of files may hold bytes
-    that are no text."""
-    text = json.dumps(document, indent=1, ensure_ascii=False)
+    """JSON for people to read, with escapes for what `printable` escapes, which only strings have, because a terminal
+    may obey it; and for all else that standard output cannot encode: names of files may hold bytes that are no text."""
+    text = "\n".join(map(_shown_json, json.dumps(document, indent=1, ensure_ascii=False).split("\n")))
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
         return json.dumps(document, indent=1)
     return text
+
+
+def _shown_json(line: str) -> str:
+    if printable(line) == line:
+        return line
+    return "".join(c if printable(c) == c else json.dumps(c)[1:-1] for c in line)
 
 
 def terminal_width() -> int | None:

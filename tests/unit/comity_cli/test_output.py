@@ -48,6 +48,21 @@ def test_texts_of_strangers_forge_no_line_and_control_no_terminal(capsys: pytest
     assert not any(line.startswith("✓ ACCEPTED") for line in lines)
 
 
+@pytest.mark.parametrize(
+    "char",
+    [*map(chr, range(0x7F, 0xA1)), "\u202e", "\u2066", "\u200b", "\u2028", "\ufeff", "\U000e0041", "\ud800", "\x1b"],
+    ids=ascii,
+)
+def test_json_has_escapes_for_what_a_terminal_may_obey_and_reads_back(
+    capsys: pytest.CaptureFixture[str], char: str
+) -> None:
+    said = {f"key {char}": [f'Zürich 漢 \\ " {char}31m', "\n"]}
+    Output(as_json=True).document("error", said)
+    text = capsys.readouterr().out
+    assert char not in text and "Zürich 漢" in text
+    assert said.items() <= json.loads(text).items()
+
+
 def test_a_narrow_table_wraps_between_words_and_breaks_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
