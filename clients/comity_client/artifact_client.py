@@ -232,7 +232,7 @@ class ArtifactClient(TrustClient):
 
         indexes = self.file_indexes().all()
         judged_by = policy or self._user.policy(self._user.pins())
-        return identify_by_index(indexes, self._hash(paths, fresh, on_hashed) if indexes else [], judged_by)
+        return identify_by_index(indexes, self._hash(paths, fresh, on_hashed) if indexes.kept else [], judged_by)
 
     def take_inventory(
         self,

@@ -22,7 +22,7 @@ from comity_cli.output import Output, plural, size
 
 if TYPE_CHECKING:
     from comity_client.identify.index_fetch import FetchedIndex
-    from comity_client.identify.kept_indexes import KeptIndex
+    from comity_client.identify.kept_indexes import DamagedIndex, KeptIndex
 
 MOMENT: Final = "%Y-%m-%d %H:%M"
 HOUR, DAY = 3_600, 86_400
@@ -50,16 +50,30 @@ class IndexItem:
         return cls(index.node.name, index.node.node.id, format_time(state.time), *counts)
 
 
+@frozen
+class RefusedItem:
+    """A damaged index of files. `problem`: which file, why, and what replaces it."""
+
+    node: str
+    id: Digest
+    problem: str
+
+    @classmethod
+    def of(cls, index: DamagedIndex) -> RefusedItem:
+        return cls(index.node.name, index.node.node.id, index.problem)
+
+
 @document("indexes")
 class IndexesDocument:
     """The indexes of files that are here, as `comity index show --json` prints them, and `comity index import --json`
-    those that it took."""
+    those that it took. `refused`: those that are damaged."""
 
     indexes: tuple[IndexItem, ...]
+    refused: tuple[RefusedItem, ...]
 
     @classmethod
-    def of(cls, found: Iterable[KeptIndex]) -> IndexesDocument:
-        return cls(tuple(map(IndexItem.of, found)))
+    def of(cls, found: Iterable[KeptIndex], damaged: Iterable[DamagedIndex] = ()) -> IndexesDocument:
+        return cls(tuple(map(IndexItem.of, found)), tuple(map(RefusedItem.of, damaged)))
 
 
 @frozen
@@ -88,10 +102,12 @@ class IndexFetchedDocument:
 
 @document("index-exported")
 class IndexExportedDocument:
-    """The file that `comity index export --json` wrote."""
+    """The file that `comity index export --json` wrote. `refused`: those that are damaged, and
+    not in it."""
 
     file: Path
     indexes: tuple[IndexItem, ...]
+    refused: tuple[RefusedItem, ...]
 
 
 @examples("comity index fetch", "comity index show", "comity index export index.bin")
@@ -129,33 +145,39 @@ def fetch(nodes: tuple[str, ...], again: bool) -> int:
 
 @examples("comity index show", "comity index show --json")
 @command.command("show", short_help="Show the indexes that are here: of whom, and how old.")
-def show() -> None:
-    """Show the indexes of files on this machine. Their signatures are checked now, their records when they are used."""
+def show() -> int:
+    """Show the indexes of files on this machine. Their signatures are checked now, their records when they are used.
+    Exit status: 0, or that of the first damaged one."""
     out, found = output(), client().file_indexes().all()
-    _show(out, found)
-    out.answer(IndexesDocument.of(found))
-    if not found:
+    if found.kept or not found.damaged:
+        _show(out, found.kept)
+    status = _warn(out, found.damaged)
+    out.answer(IndexesDocument.of(found.kept, found.damaged))
+    if not found.kept:
         out.hint("comity index fetch")
+    return status
 
 
 @examples("comity index export /media/stick/index.bin")
 @command.command("export", short_help="Write the indexes that are here to one file.")
 @click.argument("file", type=NEW_FILE)
-def export(file: Path) -> None:
+def export(file: Path) -> int:
     """Write all indexes that are here to FILE, for a machine without a network. Each is signed by its node, and was
-    compared with that here."""
-    out, found = output(), client().file_indexes().all()
-    if not found:
+    compared with that here; one that is damaged is left out. Exit status: 0, or that of the first damaged one."""
+    out, found = output(), client().file_indexes().all().checked()
+    if not found.nodes:
         raise NotFound(
             "no index of files is here", why="none was fetched", hint="comity index fetch", code="NO-FILE-INDEX"
         )
-    for index in found:
-        for _ in index.read():  # raises if it is damaged
-            pass
-    durable.write_pieces(file, (block for index in found for block in index.carried()), mode=0o644)
-    out.done(f"{plural(len(found), 'index', 'indexes')}, {size(file.stat().st_size)}: {file}")
-    out.answer(IndexExportedDocument(file, tuple(map(IndexItem.of, found))))
+    if not found.kept:
+        raise found.damaged[0].error
+    durable.write_pieces(file, (block for index in found.kept for block in index.carried()), mode=0o644)
+    out.done(f"{plural(len(found.kept), 'index', 'indexes')}, {size(file.stat().st_size)}: {file}")
+    status = _warn(out, found.damaged)
+    indexes, refused = tuple(map(IndexItem.of, found.kept)), tuple(map(RefusedItem.of, found.damaged))
+    out.answer(IndexExportedDocument(file, indexes, refused))
     out.hint(f"on the other machine: comity index import {shlex.quote(file.name)}")
+    return status
 
 
 @examples("comity index import /media/stick/index.bin")
@@ -188,6 +210,13 @@ def _show(out: Output, found: Sequence[KeptIndex]) -> None:
         out.table(("index of", "signed (UTC)", "age", "size", "lacks"), rows, shorten=("index of",))
     else:
         out.say("No index of files is here.")
+
+
+def _warn(out: Output, damaged: Sequence[DamagedIndex]) -> int:
+    """Tell which indexes are damaged. Returns the exit status."""
+    for each in damaged:
+        out.warn(each.problem)
+    return damaged[0].error.exit_status if damaged else 0
 
 
 def _age(seconds: float) -> str:

@@ -31,7 +31,15 @@ from comity_client.hub_cache import default_cache
 from comity_client.identify.disk import DiskFile
 from comity_client.identify.identify import Identified, IndexedFile, locate, unread_paths
 from comity_client.identify.judging import KnownArtifact
-from comity_client.identify.kept_indexes import FETCH, FoundInIndex, KeptIndex, NamedByIndex, find_files
+from comity_client.identify.kept_indexes import (
+    FETCH,
+    DamagedIndex,
+    FoundInIndex,
+    IndexesHere,
+    KeptIndex,
+    NamedByIndex,
+    find_files,
+)
 from comity_client.identify.lookup import ClaimedFiles, NodeAnswer
 from comity_client.identify.match import cover, match
 from comity_client.pull.model_sig import keyless_for
@@ -41,21 +49,23 @@ MAX_PACKS: Final = 10_000
 """Manifests of packs that are read."""
 
 
-def identify_by_index(indexes: Sequence[KeptIndex], files: Sequence[DiskFile], policy: Policy) -> Identified:
-    """Say what files are, without a network. Blocking. Raises NotFound (NO-FILE-INDEX); Untrusted if no index is
-    readable."""
-    if not indexes:
+def identify_by_index(indexes: IndexesHere, files: Sequence[DiskFile], policy: Policy) -> Identified:
+    """Say what files are, without a network. Blocking. Raises NotFound (NO-FILE-INDEX); if no index is readable, the
+    error of the first one."""
+    if not indexes.nodes:
         raise NotFound("no index of files is here", why="none was fetched", hint=FETCH, code="NO-FILE-INDEX")
     wanted = {file_reference(each.sha256) for each in files if each.sha256 is not None and each.size}
-    said = [_Said.of(index, wanted) for index in indexes]
-    if all(each.failure for each in said):
-        raise next(filter(None, (each.failure for each in said)))
+    said = [_Said.of(index, wanted) for index in indexes.kept]
+    damaged = [*indexes.damaged, *(each.damaged for each in said if each.damaged)]
+    if len(damaged) == len(indexes.nodes):
+        raise damaged[0].error
     named = _merged(said)
     packs = _packs(files, named)
     matched = match(files, {artifact: pack.manifest for artifact, pack in packs.items()})
     here, places = locate(files, matched)
     judged = {artifact: _judge(packs[artifact], here, policy) for artifact in places}
-    nodes = tuple(each.answer for each in said)
+    unread = (NodeAnswer(each.node.name, problem=each.problem) for each in indexes.damaged)
+    nodes = (*(each.answer for each in said), *unread)
     by_reference = _chosen(named)
     unknown = ClaimedFiles({}, nodes).is_unknown
 
@@ -84,20 +94,20 @@ class _Said:
 
     index: KeptIndex
     found: FoundInIndex
-    failure: ComityError | None = None
+    damaged: DamagedIndex | None = None
 
     @classmethod
     def of(cls, index: KeptIndex, wanted: Collection[bytes]) -> _Said:
         try:
             return cls(index, find_files(index, frozenset(wanted)))
         except ComityError as error:
-            return cls(index, FoundInIndex(0, {}), error)
+            return cls(index, FoundInIndex(0, {}), DamagedIndex(index.node, error))
 
     @property
     def answer(self) -> NodeAnswer:
         name, state = self.index.node.name, self.index.state
-        if self.failure is not None:
-            return NodeAnswer(name, problem=str(self.failure), as_of=state.time)
+        if self.damaged is not None:
+            return NodeAnswer(name, problem=self.damaged.problem, as_of=state.time)
         return NodeAnswer(name, self.found.files, state.unread + state.later, as_of=state.time)
 
 

@@ -48,7 +48,7 @@ def choose_nodes(session: Session, indexes: KeptIndexes, names: Sequence[str]) -
     session.require_nodes()
     if names:
         return list(dict.fromkeys(map(session.named, names)))
-    here = {index.node.node.id for index in indexes.all()}
+    here = indexes.all().nodes
     if kept := [node for node in session.nodes if node.record.node.id in here]:
         return kept
     by_member = {node.member.id: node for node in session.soonest(session.nodes, len(session.nodes))}
@@ -101,7 +101,7 @@ class _Fetch:
         try:
             return self._indexes.of(self._node.record)
         except ComityError:
-            return None  # why it cannot be read is the problem that is told
+            return None  # it is damaged, and replaced; or why it cannot be read is the problem that is told
 
     async def _fetch(self, replaced: KeptIndex | None, *, again: bool) -> KeptIndex:
         """`replaced`: the index that this one takes the place of, unless it is older."""

@@ -5,8 +5,8 @@
                                 `comity.rules.file_records`
 
 Records are appended; a state is replaced when all before its end is on the disk. Whatever is read here is compared with
-what the node signed: records that were changed, or cut, are refused whole. A file that is carried has one or several
-indexes, each as
+what the node signed: records that were changed, or cut, are refused whole, and the indexes of other nodes count. A file
+that is carried has one or several indexes, each as
 
     comity/file-index/v1 BYTES-OF-THE-RECORDS\\n || line of the state || \\n || records
 
@@ -20,7 +20,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -96,7 +97,47 @@ class KeptIndex:
 
     def _damaged(self, why: str) -> Untrusted:
         what = f"the index of files of {self.node.name} is damaged"
-        return Untrusted(what, why=why, hint=f"{FETCH} --again", code="FILE-INDEX-DAMAGED")
+        return Untrusted(what, why=f"{self.records}: {why}", hint=f"{FETCH} --again", code="FILE-INDEX-DAMAGED")
+
+
+@frozen
+class DamagedIndex:
+    """An index of a node of which nothing counts, and why."""
+
+    node: NodeRecord
+    error: ComityError
+
+    @property
+    def problem(self) -> str:
+        """The file, what is wrong with it, and what replaces it."""
+        return f"{self.error}; to replace it: {self.error.hint}" if self.error.hint else str(self.error)
+
+
+@frozen
+class IndexesHere:
+    """The indexes that are here, by the names of their nodes."""
+
+    kept: tuple[KeptIndex, ...]
+    damaged: tuple[DamagedIndex, ...]
+
+    @property
+    def nodes(self) -> frozenset[Digest]:
+        """Whose they are, the damaged ones too."""
+        named = (*(each.node for each in self.kept), *(each.node for each in self.damaged))
+        return frozenset(record.node.id for record in named)
+
+    def checked(self) -> IndexesHere:
+        """The same, with the records of each compared with what its node signed. Reads all. Blocking."""
+        whole, damaged = list[KeptIndex](), list(self.damaged)
+        for index in self.kept:
+            try:
+                for _ in index.read():
+                    pass
+            except ComityError as error:
+                damaged.append(DamagedIndex(index.node, error))
+            else:
+                whole.append(index)
+        return replace(self, kept=tuple(whole), damaged=tuple(damaged))
 
 
 class KeptIndexes:
@@ -110,28 +151,40 @@ class KeptIndexes:
         self.folder = folder
         self._nodes: Mapping[Digest, NodeRecord] = {record.node.id: record for record in nodes}
 
-    def all(self) -> list[KeptIndex]:
-        """By the name of the node. Raises Malformed, Untrusted, Unavailable."""
-        found = filter(None, (self.of(record) for record in self._nodes.values()))
-        return sorted(found, key=lambda index: index.node.name)
+    def all(self) -> IndexesHere:
+        """All of them. A damaged one costs no other one."""
+        kept, damaged = list[KeptIndex](), list[DamagedIndex]()
+        for node in sorted(self._nodes.values(), key=lambda record: record.name):
+            try:
+                found = self.of(node)
+            except ComityError as error:
+                damaged.append(DamagedIndex(node, error))
+            else:
+                kept += [found] if found else []
+        return IndexesHere(tuple(kept), tuple(damaged))
 
     def of(self, node: NodeRecord) -> KeptIndex | None:
-        """The index of a node; None if none is here. Raises Malformed, Untrusted, Unavailable."""
+        """The index of a node; None if none is here. Raises Malformed if it is damaged, and Unavailable."""
         path = self._path(node)
         try:
             data = read_bounded(path, MAX_STATE)
-        except NotFound:
-            return None
-        try:
             fields = Fields(parse_canonical(data, limit=MAX_STATE, what="kept index"), "kept index")
             line, size = fields.text("line", most=MAX_LINE).encode(), fields.integer("size", most=MAX_BYTES)
             number = fields.integer("number")
             fields.done()
             state, _ = check_state(line, [node])
-        except ComityError as error:
-            what = f"the index of files of {node.name} cannot be read"
-            raise Malformed(what, why=str(error), hint=f"{FETCH} --again") from error
+        except NotFound:
+            return None
+        except (Malformed, Untrusted) as error:
+            what = f"the index of files of {node.name} is damaged"
+            raise Malformed(what, why=f"{path}: {error}", hint=FETCH) from error
         return KeptIndex(node, state, line, self._records(node, number), size)
+
+    def _continued(self, node: NodeRecord) -> KeptIndex | None:
+        """As `of`, but None also for a damaged one: a new one takes its place, as if it had been removed."""
+        with suppress(Malformed):
+            return self.of(node)
+        return None
 
     def locked(self) -> AbstractContextManager[None]:
         """For who writes."""
@@ -139,9 +192,9 @@ class KeptIndexes:
 
     @contextmanager
     def writing(self, node: NodeRecord, *, again: bool = False) -> Iterator[IndexWriter]:
-        """What continues the index of a node, or with `again` begins one that takes its place when it is complete.
-        Locked by the caller. What was not kept is removed at the end."""
-        kept = None if again else self.of(node)
+        """What continues the index of a node, or with `again`, and where it is damaged, begins one that takes its place
+        when it is complete. Locked by the caller. What was not kept is removed at the end."""
+        kept = None if again else self._continued(node)
         suffixes = [path.suffix[1:] for path in self.folder.glob(f"{node.node.id}.*")]
         numbers = [int(suffix) for suffix in suffixes if suffix.isdecimal()]
         number = int(kept.records.suffix[1:]) if kept else 1 + max(numbers, default=0)
@@ -176,7 +229,7 @@ class KeptIndexes:
 
     def _import_one(self, file: BinaryIO, line: bytes, size: int, *, again: bool) -> KeptIndex:
         state, node = check_state(line, self._nodes.values())
-        if not again and (kept := self.of(node)) is not None:
+        if not again and (kept := self._continued(node)) is not None:
             require_not_older(state, kept)
         with self.writing(node, again=True) as writer:
             while size:

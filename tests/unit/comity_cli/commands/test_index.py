@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from comity.rules.file_records import MEMBERS, OTHERS
-from comity.trust.errors import NotFound, Unavailable
+from comity.trust.errors import Malformed, NotFound, Unavailable
 from comity.wire.files import FileIndexPart
 from comity_cli.commands.identify import command as identify
 from comity_cli.commands.index import command
@@ -58,6 +58,33 @@ def test_an_index_is_fetched_shown_and_carried_to_another_machine(
     taken = printed(command, "import", "stick.bin")["indexes"]
     assert taken == printed(command, "show")["indexes"] and len(taken) == 3
     assert printed(identify, model, "--index", status=5)["named"]
+
+
+def test_a_damaged_index_is_told_by_each_command_and_the_others_are_used(model: Path, tmp_path: Path) -> None:
+    run(command, "fetch")
+    state, *_ = sorted((tmp_path / "home" / "indexes").glob("*.json"))
+    state.write_bytes(b"{")
+    for words in (("show",), ("export", "stick.bin")):
+        result = run(command, *words)
+        told = " ".join(result.output.split())
+        assert result.exit_code == 3 and f"{state}: " in told and "to replace it: comity index fetch" in told
+    document = printed(command, "show", status=3)
+    assert len(document["indexes"]) == 2 and [each["id"] for each in document["refused"]] == [state.stem]
+    assert [each["id"] for each in printed(command, "export", "stick.bin", status=3)["refused"]] == [state.stem]
+    assert len(printed(command, "import", "stick.bin")["indexes"]) == 2
+    assert f"{state}: " in " ".join(run(identify, model, "--index").output.split())
+    assert run(command, "fetch").exit_code == 0
+    assert len(printed(command, "show")["indexes"]) == 3
+
+
+def test_where_every_index_is_damaged_none_is_exported(model: Path, tmp_path: Path) -> None:
+    run(command, "fetch")
+    for state in (tmp_path / "home" / "indexes").glob("*.json"):
+        state.write_bytes(b"{")
+    assert "No index" not in run(command, "show").output
+    refused = run(command, "export", "stick.bin").exception
+    assert isinstance(refused, Malformed) and refused.hint == "comity index fetch"
+    assert not Path("stick.bin").exists()
 
 
 def test_what_an_index_names_is_neither_proven_nor_unknown(model: Path) -> None:

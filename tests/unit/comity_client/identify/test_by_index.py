@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from comity.rules.file_records import START
 from comity.trust.encoding import sha256
-from comity.trust.errors import NotFound, Unavailable, Untrusted
+from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
 from comity.wire.files import FileIndexPart
 from comity_client.client import Client
 from comity_client.home import Home
 from comity_client.identify import index_fetch
 from comity_client.identify.by_index import identify_by_index
 from comity_client.identify.index_fetch import FetchedIndex
+from comity_client.identify.kept_indexes import IndexesHere
 from support.fakes import FakeFederation, FakeNode
 from support.file_indexes import TIME, index_parts, record_of, state_of
 from support.known_files import FILES, LATER, two_versions, written
@@ -127,12 +128,12 @@ def test_without_an_index_nothing_is_said(client: Client, tmp_path: Path, monkey
         client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert (refused.value.code, refused.value.hint) == ("NO-FILE-INDEX", "comity index fetch")
     with pytest.raises(NotFound, match="no index"):
-        identify_by_index([], [], client.policy())
+        identify_by_index(IndexesHere((), ()), [], client.policy())
 
 
 def test_a_damaged_index_is_told_and_the_others_count(client: Client, tmp_path: Path) -> None:
     client.fetch_indexes()
-    first, *others = client.file_indexes().all()
+    first, *others = client.file_indexes().all().kept
     first.records.write_bytes(first.records.read_bytes()[:-1])
     found = client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert len(found.named) == 3 and ["damaged" in each.problem for each in found.nodes] == [True, False, False]
@@ -140,6 +141,52 @@ def test_a_damaged_index_is_told_and_the_others_count(client: Client, tmp_path: 
         other.records.write_bytes(b"")
     with pytest.raises(Untrusted, match="damaged"):
         client.identify([tmp_path / "m"], by_index=True)
+
+
+def damage(client: Client, node: FakeNode) -> Path:
+    path = client.file_indexes().folder / f"{node.node.record.node.id}.json"
+    path.write_bytes(b"{")
+    return path
+
+
+def test_an_index_whose_state_is_damaged_is_told_and_the_others_count(
+    client: Client, running: FakeFederation, tmp_path: Path
+) -> None:
+    client.fetch_indexes()
+    path = damage(client, running.nodes[0])
+    found = client.identify([written(tmp_path / "m", FILES)], by_index=True)
+    assert len(found.named) == 3 and found.by_index
+    assert [each.problem for each in found.nodes][:2] == ["", ""] and str(path) in found.nodes[2].problem
+    assert "comity index fetch" in found.nodes[2].problem
+    for node in running.nodes[1:]:
+        damage(client, node)
+    with pytest.raises(Malformed, match="damaged") as refused:
+        client.identify([tmp_path / "m"], by_index=True)
+    assert refused.value.hint == "comity index fetch"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_fetch_that_is_advised_replaces_a_damaged_index(
+    client: Client, running: FakeFederation, tmp_path: Path, again: bool
+) -> None:
+    before = {each.node: each.now for each in client.fetch_indexes()}
+    damage(client, running.nodes[0])
+    fetched = {each.node: each for each in client.fetch_indexes(again=again)}
+    assert fetched.keys() == before.keys() and not any(each.problem for each in fetched.values())
+    again_here = fetched[running.nodes[0].node.record.name]
+    assert again_here.before is None and again_here.now is not None and again_here.now.state.records == 2
+    assert client.file_indexes().all().checked().damaged == ()
+    assert len(client.identify([written(tmp_path / "m", FILES)], by_index=True).named) == 3
+
+
+def test_records_that_are_damaged_are_replaced_by_the_fetch_that_is_advised(client: Client) -> None:
+    client.fetch_indexes()
+    first = client.file_indexes().all().kept[0]
+    first.records.write_bytes(first.records.read_bytes()[:-1])
+    (damaged,) = client.file_indexes().all().checked().damaged
+    assert damaged.problem.endswith("to replace it: comity index fetch --again")
+    client.fetch_indexes(again=True)
+    assert client.file_indexes().all().checked().damaged == ()
 
 
 def fetch_one(client: Client, node: FakeNode, *, again: bool = False) -> FetchedIndex:
@@ -178,7 +225,7 @@ def test_an_index_that_was_computed_again_takes_the_place_of_the_old_one(
     lie(monkeypatch, node, lambda after, head: list(index_parts(records, node.node, after, head)))
     fetched = fetch_one(client, node)
     assert fetched.problem == "" and fetched.now is not None and fetched.now.state.records == 1
-    assert [index.state.records for index in client.file_indexes().all()] == [1]
+    assert [index.state.records for index in client.file_indexes().all().kept] == [1]
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -195,7 +242,7 @@ def test_an_older_index_takes_the_place_of_none_unless_all_is_fetched_again(
     fetch_one(client, node)
     lie(monkeypatch, node, old)
     fetched = fetch_one(client, node, again=again)
-    assert ("older" in fetched.problem, [each.state.records for each in client.file_indexes().all()]) == (
+    assert ("older" in fetched.problem, [each.state.records for each in client.file_indexes().all().kept]) == (
         (False, [1]) if again else (True, [2])
     )
 
@@ -214,4 +261,6 @@ def test_what_a_node_did_not_sign_is_not_taken(
     lie(monkeypatch, node, lambda after, head: lies[which])
     fetched = fetch_one(client, node)
     assert fetched.problem and fetched.exit_status and fetched.now is None
-    assert client.file_indexes().all() == [] and not list((tmp_path / "home" / "indexes").glob("*.[0-9]*"))
+    assert client.file_indexes().all() == IndexesHere((), ()) and not list(
+        (tmp_path / "home" / "indexes").glob("*.[0-9]*")
+    )

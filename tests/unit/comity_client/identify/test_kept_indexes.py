@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from comity.rules.file_records import FileRecord
 from comity.trust.encoding import Digest, sha256
-from comity.trust.errors import Conflict, Malformed, Untrusted
+from comity.trust.errors import Conflict, Malformed, Unavailable, Untrusted
 from comity.wire.files import file_reference
 from comity_client.identify import kept_indexes
-from comity_client.identify.kept_indexes import KeptIndex, KeptIndexes, NamedByIndex, find_files
+from comity_client.identify.kept_indexes import IndexesHere, KeptIndex, KeptIndexes, NamedByIndex, find_files
 from support.file_indexes import TIME, state_of
 from support.world import Node, identity, node
 
@@ -48,7 +48,7 @@ def keep(indexes: KeptIndexes, records: Sequence[bytes] = RECORDS, line: bytes |
 
 def test_files_are_found_with_every_artifact_that_the_index_names(indexes: KeptIndexes) -> None:
     kept = keep(indexes)
-    assert indexes.all() == [kept] and indexes.of(theirs().record) is None
+    assert indexes.all().kept == (kept,) and indexes.of(theirs().record) is None
     found = find_files(kept, frozenset({FILES[2], file_reference(sha256(b"unknown"))}))
     assert found.files == 3 * len(RECORDS)
     assert found.artifacts == {
@@ -79,7 +79,7 @@ def test_what_was_cut_short_is_forgotten(indexes: KeptIndexes) -> None:
     with pytest.raises(ZeroDivisionError), indexes.writing(ours().record, again=True) as writer:
         writer.add(RECORDS[3])
         raise ZeroDivisionError
-    (kept,) = indexes.all()
+    (kept,) = indexes.all().kept
     assert len(list(kept.read())) == 2
     assert sorted(path.name for path in indexes.folder.iterdir() if path.name != ".lock") == [
         f"{ours().record.node.id}.1",
@@ -101,7 +101,7 @@ def test_what_the_node_did_not_sign_is_not_kept(indexes: KeptIndexes, line: obje
     assert callable(line)
     with pytest.raises((Untrusted, Malformed)):
         keep(indexes, RECORDS, line())
-    assert indexes.all() == []
+    assert indexes.all() == IndexesHere((), ())
 
 
 @pytest.mark.parametrize("at", [0, 40, -1])
@@ -123,13 +123,52 @@ def test_records_that_end_early_are_found(indexes: KeptIndexes, cut: int) -> Non
         find_files(kept, frozenset(FILES))
 
 
-def test_a_damaged_state_is_refused_with_the_next_step(indexes: KeptIndexes) -> None:
-    keep(indexes)
+def damage(indexes: KeptIndexes) -> Path:
     path = indexes.folder / f"{ours().record.node.id}.json"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(Malformed) as refused:
-        indexes.all()
-    assert refused.value.hint == "comity index fetch --again"
+    return path
+
+
+def test_a_damaged_state_is_told_with_its_file_and_the_next_step_and_costs_no_other_index(indexes: KeptIndexes) -> None:
+    keep(indexes)
+    with indexes.writing(theirs().record) as writer:
+        other = writer.keep(state_of(theirs(), []))
+    path = damage(indexes)
+    found = indexes.all()
+    assert found.kept == (other,) and found.nodes == {ours().record.node.id, theirs().record.node.id}
+    (damaged,) = found.damaged
+    assert str(path) in damaged.problem and damaged.problem.endswith("; to replace it: comity index fetch")
+
+
+def test_a_state_that_cannot_be_read_costs_no_other_index(indexes: KeptIndexes) -> None:
+    keep(indexes)
+    (indexes.folder / f"{theirs().record.node.id}.json").mkdir()
+    found = indexes.all()
+    assert len(found.kept) == 1 and [type(each.error) for each in found.damaged] == [Unavailable]
+
+
+def test_a_damaged_index_is_replaced_as_if_it_had_been_removed(indexes: KeptIndexes, tmp_path: Path) -> None:
+    file = carried(tmp_path, keep(indexes))
+    damage(indexes)
+    kept = keep(indexes)
+    assert len(list(kept.read())) == len(RECORDS)
+    damage(indexes)
+    (taken,) = indexes.import_file(file)
+    assert indexes.all() == IndexesHere((taken,), ())
+    assert sorted(path.name for path in indexes.folder.glob(f"{ours().record.node.id}.*")) == [
+        taken.records.name,
+        f"{ours().record.node.id}.json",
+    ]
+
+
+def test_records_are_compared_with_what_their_nodes_signed(indexes: KeptIndexes) -> None:
+    kept = keep(indexes)
+    with indexes.writing(theirs().record) as writer:
+        other = writer.keep(state_of(theirs(), []))
+    assert indexes.all().checked() == indexes.all() == IndexesHere((kept, other), ())
+    kept.records.write_bytes(kept.records.read_bytes()[:-1])
+    found = indexes.all().checked()
+    assert found.kept == (other,) and str(kept.records) in found.damaged[0].problem
 
 
 def test_an_index_has_a_bound(indexes: KeptIndexes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +196,7 @@ def test_indexes_are_carried_in_one_file(indexes: KeptIndexes, tmp_path: Path) -
     other = elsewhere(tmp_path)
     taken = other.import_file(carried(tmp_path, first, second))
     assert [each.state for each in taken] == [first.state, second.state]
-    assert [list(each.read()) for each in other.all()] == [list(first.read()), []]
+    assert [list(each.read()) for each in other.all().kept] == [list(first.read()), []]
 
 
 def test_a_carried_index_that_is_older_is_refused_unless_it_is_asked_for(indexes: KeptIndexes, tmp_path: Path) -> None:
@@ -166,7 +205,7 @@ def test_a_carried_index_that_is_older_is_refused_unless_it_is_asked_for(indexes
     with pytest.raises(Conflict) as refused:
         indexes.import_file(old)
     assert refused.value.code == "FILE-INDEX-OLDER"
-    assert indexes.all() == [newer]
+    assert indexes.all().kept == (newer,)
     assert [each.state.records for each in indexes.import_file(old, again=True)] == [1]
 
 
@@ -186,10 +225,10 @@ def test_a_damaged_file_is_refused_and_what_was_here_stays(
     assert callable(change)
     path = carried(tmp_path, keep(indexes))
     path.write_bytes(change(path.read_bytes()))
-    before = list(indexes.all()[0].read())
+    before = list(indexes.all().kept[0].read())
     with pytest.raises((Untrusted, Malformed)):
         indexes.import_file(path)
-    assert list(indexes.all()[0].read()) == before
+    assert list(indexes.all().kept[0].read()) == before
 
 
 def test_an_index_of_a_node_that_is_not_pinned_is_refused(indexes: KeptIndexes, tmp_path: Path) -> None:
