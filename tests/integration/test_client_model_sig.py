@@ -68,6 +68,22 @@ def believing(client: Client, publisher: Publisher, *, require: bool = False) ->
     return replace(client.policy(), model_signing=ModelSigningRule(keys=(key,), require=require))
 
 
+@pytest.mark.parametrize("by_index", [False, True], ids=["nodes", "index"])
+def test_files_that_are_identified_are_judged_with_the_model_sig_among_them(
+    tmp_path: Path, client: Client, source: Path, publisher: Publisher, by_index: bool
+) -> None:
+    receipt = publish(client, source, publisher)
+    client.pull(receipt.title, to=tmp_path / "model")
+    client.fetch_indexes(["node-ch.example"])  # the home node, where the manifest was sent
+    policy = believing(client, publisher, require=True)
+    (known,) = client.identify([tmp_path / "model"], policy=policy, by_index=by_index).artifacts.values()
+    assert known.problem == "" and known.verdict is not None and known.verdict.accepted
+    assert "model.sig by key" in known.verdict.row("signatures").summary
+    (tmp_path / "model" / MODEL_SIG).unlink()
+    (known,) = client.identify([tmp_path / "model"], policy=policy, by_index=by_index).artifacts.values()
+    assert "the policy requires a model.sig; there is none" in known.problem
+
+
 def test_a_publication_has_its_model_sig_among_its_files(
     tmp_path: Path, client: Client, source: Path, publisher: Publisher
 ) -> None:

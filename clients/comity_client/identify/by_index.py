@@ -30,7 +30,7 @@ from comity.wire.files import file_reference
 from comity_client.hub_cache import default_cache
 from comity_client.identify.disk import DiskFile
 from comity_client.identify.identify import Identified, IndexedFile, locate, unread_paths
-from comity_client.identify.judging import KnownArtifact
+from comity_client.identify.judging import KnownArtifact, model_sig_here
 from comity_client.identify.kept_indexes import (
     FETCH,
     DamagedIndex,
@@ -172,7 +172,12 @@ def _judge(pack: _LocalPack, here: Mapping[Digest, Path], policy: Policy) -> Kno
     title = f"sha256:{manifest.digest}"
     try:
         seen = tuple(inspected(each, here[each.sha256]) for each in manifest.files if each.sha256 in here)
-        evidence = replace(read_pack(pack.folder, reader), files=seen, partial=len(seen) < len(manifest.files))
+        evidence = replace(
+            read_pack(pack.folder, reader),
+            files=seen,
+            partial=len(seen) < len(manifest.files),
+            model_sig=model_sig_here(manifest, here),
+        )
         if (chosen := choose_publication(evidence, policy, reader, None)) is not None:
             title = str(chosen.publication.published.name)
         verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader)

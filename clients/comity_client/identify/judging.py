@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from comity.bounded_file import read_bounded
 from comity.rules.refusal import refusal
 from comity.trust.artifact import Manifest
-from comity.trust.encoding import Digest
+from comity.trust.encoding import Digest, sha256
 from comity.trust.errors import ComityError
-from comity.trust.evidence import Verdict
+from comity.trust.evidence import MAX_MODEL_SIG, MODEL_SIG, Verdict
 from comity.trust.frozen import frozen
 from comity.trust.lineage import lineage_of
 from comity.trust.policy import Policy
@@ -104,7 +105,8 @@ async def judge(
         found = await gather_known(context, artifact, folder)
         files = [(entry, here[entry.sha256]) for entry in manifest.files if entry.sha256 in here]
         seen = [await asyncio.to_thread(inspected, entry, path) for entry, path in files]
-        evidence = found.evidence_with(seen, partial=len(seen) < len(manifest.files))
+        model_sig = await asyncio.to_thread(model_sig_here, manifest, here)
+        evidence = found.evidence_with(seen, partial=len(seen) < len(manifest.files), model_sig=model_sig)
         verdict = judge_of(found.resolution)(evidence, context.inquiry.policy)
     except ComityError as error:
         return KnownArtifact(artifact, title, basis, None, str(error), error.exit_status, tuple(advised))
@@ -112,6 +114,17 @@ async def judge(
     problem = "" if refused is None else str(found.alarms[0] if found.alarms else refused)
     derived = tuple(_derived(found, context.inquiry.policy))
     return KnownArtifact(artifact, title, basis, verdict, problem, verdict.exit_status, tuple(advised), derived)
+
+
+def model_sig_here(manifest: Manifest, here: Mapping[Digest, Path]) -> bytes | None:
+    """Return the `model.sig` among the files of an artifact; None if it is not here. One that was added to a folder
+    later is not looked for: files of several artifacts may be there. Blocking. Raises NotFound, Malformed,
+    Unavailable."""
+    entry = manifest.by_path.get(MODEL_SIG)
+    if entry is None or entry.size > MAX_MODEL_SIG or entry.sha256 not in here:
+        return None
+    data = read_bounded(here[entry.sha256], MAX_MODEL_SIG)
+    return data if sha256(data) == entry.sha256 else None  # it may have changed since it was hashed
 
 
 def _derived(found: Gathered, policy: Policy) -> Iterator[KnownDerivation]:
