@@ -231,8 +231,9 @@ class ArtifactClient(TrustClient):
         from comity_client.identify.by_index import identify_by_index
 
         indexes = self.file_indexes().all()
-        judged_by = policy or self._user.policy(self._user.pins())
-        return identify_by_index(indexes, self._hash(paths, fresh, on_hashed) if indexes.kept else [], judged_by)
+        pins = self._user.pins()
+        files = self._hash(paths, fresh, on_hashed) if indexes.kept else []
+        return identify_by_index(indexes, files, policy or self._user.policy(pins), pins)
 
     def take_inventory(
         self,

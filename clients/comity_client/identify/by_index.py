@@ -16,17 +16,22 @@ from typing import Final
 
 from comity.bounded_file import read_bounded
 from comity.evidence_pack import read_pack
+from comity.federation_file import Federation
 from comity.rules.file_records import MEMBERS
 from comity.rules.refusal import refusal
 from comity.trust.artifact import MAX_MANIFEST, Manifest
+from comity.trust.claims import read_claims
 from comity.trust.encoding import Digest, printable
 from comity.trust.errors import ComityError, NotFound
 from comity.trust.evidence import PACK, EvidenceReader
 from comity.trust.frozen import frozen
+from comity.trust.key_validity import key_circumstances
 from comity.trust.policy import Policy
 from comity.trust.verify import choose_publication, verify
 from comity.wire.files import file_reference
 
+from comity_client.events import Advised
+from comity_client.evidence.artifact_info import kept_advisories
 from comity_client.hub_cache import default_cache
 from comity_client.identify.disk import DiskFile
 from comity_client.identify.identify import Identified, IndexedFile, locate, unread_paths
@@ -49,9 +54,15 @@ MAX_PACKS: Final = 10_000
 """Manifests of packs that are read."""
 
 
-def identify_by_index(indexes: IndexesHere, files: Sequence[DiskFile], policy: Policy) -> Identified:
+def identify_by_index(
+    indexes: IndexesHere, files: Sequence[DiskFile], policy: Policy, pins: Sequence[Federation]
+) -> Identified:
     """Say what files are, without a network. Blocking. Raises NotFound (NO-FILE-INDEX); if no index is readable, the
-    error of the first one."""
+    error of the first one.
+
+    Args:
+        pins: those of the user, whose members and nodes may warn.
+    """
     if not indexes.nodes:
         raise NotFound("no index of files is here", why="none was fetched", hint=FETCH, code="NO-FILE-INDEX")
     wanted = {file_reference(each.sha256) for each in files if each.sha256 is not None and each.size}
@@ -63,7 +74,7 @@ def identify_by_index(indexes: IndexesHere, files: Sequence[DiskFile], policy: P
     packs = _packs(files, named)
     matched = match(files, {artifact: pack.manifest for artifact, pack in packs.items()})
     here, places = locate(files, matched)
-    judged = {artifact: _judge(packs[artifact], here, policy) for artifact in places}
+    judged = {artifact: _judge(packs[artifact], here, policy, pins) for artifact in places}
     unread = (NodeAnswer(each.node.name, problem=each.problem) for each in indexes.damaged)
     nodes = (*(each.answer for each in said), *unread)
     by_reference = _chosen(named)
@@ -166,7 +177,7 @@ def _packs(files: Sequence[DiskFile], named: Collection[Digest]) -> dict[Digest,
     return found
 
 
-def _judge(pack: _LocalPack, here: Mapping[Digest, Path], policy: Policy) -> KnownArtifact:
+def _judge(pack: _LocalPack, here: Mapping[Digest, Path], policy: Policy, pins: Sequence[Federation]) -> KnownArtifact:
     """Judge an artifact with the evidence in its pack. Errors are in the answer."""
     manifest, reader, basis = pack.manifest, EvidenceReader(), f"the evidence pack in {pack.folder}"
     title = f"sha256:{manifest.digest}"
@@ -181,8 +192,12 @@ def _judge(pack: _LocalPack, here: Mapping[Digest, Path], policy: Policy) -> Kno
         if (chosen := choose_publication(evidence, policy, reader, None)) is not None:
             title = str(chosen.publication.published.name)
         verdict = verify(evidence, policy, keyless=keyless_for(policy), reader=reader)
+        stated = read_claims(evidence.claims, manifest.digest, reader)
+        warned = kept_advisories(key_circumstances(evidence, stated, policy, reader), manifest.digest, pins)
     except ComityError as error:
         return KnownArtifact(manifest.digest, title, basis, None, str(error), error.exit_status)
     refused = refusal(verdict, title, "the policy", lambda rows, named: "")
     problem = "" if refused is None else str(refused)
-    return KnownArtifact(manifest.digest, title, basis, verdict, problem, verdict.exit_status)
+    own = chosen.publication.publisher.id if chosen is not None else None
+    advised = tuple(Advised(advisory, advisory.by.id == own) for _, advisory in warned)
+    return KnownArtifact(manifest.digest, title, basis, verdict, problem, verdict.exit_status, advised)

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 from comity.rules.file_records import START
+from comity.rules.signing import sign_content
 from comity.trust.encoding import sha256
 from comity.trust.errors import Malformed, NotFound, Unavailable, Untrusted
+from comity.trust.statements import Advisory
 from comity.wire.files import FileIndexPart
 from comity_client.client import Client
 from comity_client.home import Home
@@ -92,6 +94,21 @@ def test_a_pack_beside_the_files_proves_them_and_the_policy_judges(
     assert client.identify([tmp_path / "pulled"], by_index=True).matched.folders[0].state == "changed"
 
 
+def test_the_warnings_that_a_pack_proves_are_told_as_with_nodes(client: Client, tmp_path: Path) -> None:
+    with two_versions(tmp_path / "warned") as running:
+        client.pin(running.file())
+        seat, log = running.nodes[0].node.seat, running.nodes[0].log
+        artifact = client.resolve("swiss-ai/tiny@v1").artifact
+        for by, kind in ((running.publisher, "vulnerability"), (seat, "malware")):
+            log.append(sign_content(Advisory(by.inception.author, artifact, kind, "high", "a way in"), by.signer).line)
+        client.pull("swiss-ai/tiny@v1", to=tmp_path / "pulled")
+        client.fetch_indexes()
+        (with_nodes,) = client.identify([tmp_path / "pulled"]).artifacts.values()
+        (alone,) = client.identify([tmp_path / "pulled"], by_index=True).artifacts.values()
+    assert len(alone.advised) == 2 and set(alone.advised) == set(with_nodes.advised)
+    assert {each.own for each in alone.advised} == {True, False}
+
+
 def test_a_pack_in_the_users_hub_cache_proves_files_elsewhere(
     client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +145,7 @@ def test_without_an_index_nothing_is_said(client: Client, tmp_path: Path, monkey
         client.identify([written(tmp_path / "m", FILES)], by_index=True)
     assert (refused.value.code, refused.value.hint) == ("NO-FILE-INDEX", "comity index fetch")
     with pytest.raises(NotFound, match="no index"):
-        identify_by_index(IndexesHere((), ()), [], client.policy())
+        identify_by_index(IndexesHere((), ()), [], client.policy(), ())
 
 
 def test_a_damaged_index_is_told_and_the_others_count(client: Client, tmp_path: Path) -> None:
