@@ -24,7 +24,7 @@ from comity.addons.oci.ollama import MANIFEST as OLLAMA_MANIFEST
 from comity.addons.oci.ollama import choose_image
 from comity.gateway.access_tokens import Permit
 from comity.gateway.hub.judge import AnswerCache, Generations, StatementChanges
-from comity.gateway.hub.mirrored import LocalStatements
+from comity.gateway.hub.mirrored import FILE_BYTES, LocalStatements
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import MAIN, Snapshot
 from comity.node.threads import AsyncLedger, Pools
@@ -71,15 +71,20 @@ class Registry:
         self._read_through = read_through
         self._catalogue = read_through.catalogue
         self._pools = pools
-        self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(_never_changes, MAX_FILES, lambda p: 1 + len(p.files))
+        self._packs: AnswerCache[Digest, ModelPack] = AnswerCache(
+            _never_changes, MAX_FILES, lambda p: 1 + len(p.files), unit=FILE_BYTES
+        )
         self._statements: AnswerCache[_About, Statements] = AnswerCache(
             now,
             MAX_BYTES,
             lambda found: 1 + found.size,
             changes,
             lambda found: found.subjects,
+            unit=1,
         )
-        self._referrers: AnswerCache[_About, Referrers] = AnswerCache(now, MAX_BYTES, lambda found: 1 + found.size)
+        self._referrers: AnswerCache[_About, Referrers] = AnswerCache(
+            now, MAX_BYTES, lambda found: 1 + found.size, unit=1
+        )
         self._listed = _RecentDocuments()
         self._recent: OrderedDict[str, str] = OrderedDict()
 

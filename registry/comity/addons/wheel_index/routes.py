@@ -23,6 +23,7 @@ from comity.gateway.declared_routes import DeclaredRoute, RouteAnswers
 from comity.gateway.fileserver.http1 import is_known
 from comity.gateway.http import error_response
 from comity.gateway.hub.judge import AnswerCache
+from comity.gateway.hub.mirrored import FILE_BYTES
 from comity.gateway.hub.read_through import ReadThroughRoutes
 from comity.gateway.hub.views import Snapshot
 from comity.node.threads import Pools
@@ -53,7 +54,7 @@ class WheelRoutes:
         self._pools = pools
         self._access = access
         self._indexes: AnswerCache[Digest, WheelIndex] = AnswerCache(
-            _never_changes, MAX_KEPT, lambda index: 1 + index.wheels
+            _never_changes, MAX_KEPT, lambda index: 1 + index.wheels, unit=FILE_BYTES
         )
 
     async def close(self) -> None:

@@ -36,7 +36,7 @@ from comity.gateway.hub.judge import (
     StatementChanges,
     changed_name,
 )
-from comity.gateway.hub.mirrored import MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
+from comity.gateway.hub.mirrored import FILE_BYTES, MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
 from comity.gateway.hub.model_facts import KnownFacts
 from comity.gateway.hub.views import MAIN, Refs, Snapshot
 from comity.ledger.intake import fold_name
@@ -223,6 +223,7 @@ class Catalogue:
             lambda found: publications_weight(each.publication for each in found.candidates),
             changes,
             lambda found: found.subjects,
+            unit=1,
         )
         self._proven: AnswerCache[tuple[Digest, frozenset[Digest]], _Proven] = AnswerCache(
             now,
@@ -230,9 +231,10 @@ class Catalogue:
             lambda found: publications_weight(found.publications),
             changes,
             lambda found: found.subjects,
+            unit=1,
         )
         self._snapshots: AnswerCache[tuple[str, Digest], Snapshot] = AnswerCache(
-            now, MAX_FILES, snapshot_weight, changes, self._subjects_of
+            now, MAX_FILES, snapshot_weight, changes, self._subjects_of, unit=FILE_BYTES
         )
         self.continued = ContinuedCommits(self.local_artifacts, now, changes)
         self._commits: dict[Digest, str] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import AUDITED, KNOWN_PREDICATES
 from comity.trust.statements import KEY_COMPROMISE
 from comity.trust.verify import verify
+from comity.wire import limits
 
 CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks at the ledger."""
@@ -258,6 +260,11 @@ MAX_KEPT: Final = 600.0
 """Seconds after which a result that outlived its generation is computed again: files and times change too."""
 MAX_AGE: Final = 30.0
 """Seconds after which results are computed again although no log has grown: cosignatures and blobs change too."""
+ENTRY: Final = 1_024
+"""Bytes of memory of a kept entry besides its result: its key, its task or error, its place among the others; 650 were
+measured for a failure and 950 for a result."""
+UNIT: Final = 4_096
+"""Bytes of memory of a result where results are only counted."""
 
 
 class Generations:
@@ -293,15 +300,15 @@ class Generations:
 
 @dataclass(slots=True)
 class _KeptAnswer(Generic[V]):
-    """A result or its computation, valid in `generation`; `read` are the statements that it includes. A failure, and a
-    computation that is not done, have the weight 1. `failure` replaces the task, whose error keeps the frames that
-    raised it, with the manifest and the evidence that they read."""
+    """A result or its computation, valid in `generation`; `read` are the statements that it includes. `failure`
+    replaces the task, whose error keeps the frames that raised it, with the manifest and the evidence that they
+    read."""
 
     generation: int
     task: asyncio.Task[V] | None
     read: ReadStatements | None
     made_at: float
-    weight: int = 1
+    weight: int
     failure: ComityError | None = None
 
     @property
@@ -312,7 +319,8 @@ class _KeptAnswer(Generic[V]):
 class AnswerCache(Generic[K, V]):
     """Cache of recent results; each is computed by one task, however many callers wait.
 
-    The computation goes on if the first caller disconnects. Failures are cached too.
+    The computation goes on if the first caller disconnects. Failures are cached too, with texts no longer than the
+    limits of `comity.wire.limits`. No entry weighs less than `ENTRY` bytes.
 
     Args:
         most: maximum total weight; least recently used results are evicted.
@@ -321,6 +329,7 @@ class AnswerCache(Generic[K, V]):
             of its subjects.
         subjects: returns the names (`changed_name`), artifacts and authors that a result depends on; None if it depends
             on anything else, such as cosignatures that are missing yet.
+        unit: bytes of memory of a result of weight 1, by which entries without a result are weighed.
     """
 
     def __init__(
@@ -330,12 +339,15 @@ class AnswerCache(Generic[K, V]):
         weigh: Callable[[V], int] = lambda result: 1,
         changes: StatementChanges | None = None,
         subjects: Callable[[V], Collection[str] | None] = lambda result: None,
+        unit: int = UNIT,
     ) -> None:
         self._generation = generation
         self._most = most
         self._weigh = weigh
         self._changes = changes
         self._subjects = subjects
+        self._unit = unit
+        self._least = -(-ENTRY // unit)  # rounded up
         self._entries: OrderedDict[K, _KeptAnswer[V]] = OrderedDict()
         self._total = 0
 
@@ -346,8 +358,9 @@ class AnswerCache(Generic[K, V]):
         if known is None or (known.generation != generation and known.done and not self._keeps(known)):
             task = asyncio.create_task(make())
             task.add_done_callback(functools.partial(self._made, key))
-            self._total += 1 - (known.weight if known is not None else 0)
-            known = self._entries[key] = _KeptAnswer(generation, task, read, asyncio.get_running_loop().time())
+            self._total += self._least - (known.weight if known is not None else 0)
+            made_at = asyncio.get_running_loop().time()
+            known = self._entries[key] = _KeptAnswer(generation, task, read, made_at, self._least)
         self._entries.move_to_end(key)
         if known.failure is not None:
             raise known.failure.without_traceback()
@@ -378,12 +391,28 @@ class AnswerCache(Generic[K, V]):
         if known is None or known.task is not task:
             return  # it was evicted or replaced before it was done
         self._total -= known.weight
-        known.weight = 1 if task.cancelled() or error is not None else self._weigh(task.result())
-        self._total += known.weight
         if error is not None:
             fault = ComityError("internal error", why="see the log of the node")
-            known.failure = error.without_traceback() if isinstance(error, ComityError) else fault
+            known.failure = _shortened(error) if isinstance(error, ComityError) else fault
             known.task = None
+            known.weight = -(-(ENTRY + _text_bytes(known.failure)) // self._unit)
+        elif not task.cancelled():
+            known.weight = max(self._least, self._weigh(task.result()))
+        self._total += known.weight
         while self._total > self._most and len(self._entries) > 1:
             _, evicted = self._entries.popitem(last=False)
             self._total -= evicted.weight
+
+
+def _shortened(error: ComityError) -> ComityError:
+    """A copy without a traceback, and with no more text than is shown of an error."""
+    copy = error.without_traceback()
+    copy.what, copy.why = error.what[: limits.ERROR_WHAT], error.why[: limits.ERROR_WHY]
+    copy.hint = error.hint[: limits.ERROR_HINT]
+    copy.args = (copy.what,)
+    return copy
+
+
+def _text_bytes(error: ComityError) -> int:
+    """Bytes of memory of the texts of an error."""
+    return sum(map(sys.getsizeof, (error.what, error.why, error.hint)))

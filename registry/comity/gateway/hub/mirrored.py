@@ -205,6 +205,8 @@ def _subject(question: Question) -> str:
 MAX_CLAIMS: Final = 1_000
 MAX_FILES: Final = 300_000
 """Maximum number of files in all cached manifests, about 150 MB."""
+FILE_BYTES: Final = 512
+"""Bytes of memory of a file in a cached manifest."""
 SNAPSHOT_FILES: Final = 16
 """Files that weigh as much as the rest of a snapshot: names, claim, notices, folders."""
 
@@ -289,7 +291,7 @@ class MirroredRepositories:
         self._judge = judge
         self._local_artifacts = local_artifacts
         self._repositories: AnswerCache[str, MirroredRepository | None] = AnswerCache(now, 4_096)
-        self._snapshots: AnswerCache[Digest, Snapshot] = AnswerCache(now, MAX_FILES, snapshot_weight)
+        self._snapshots: AnswerCache[Digest, Snapshot] = AnswerCache(now, MAX_FILES, snapshot_weight, unit=FILE_BYTES)
 
     async def repository(self, name: str) -> MirroredRepository | None:
         """Return None if no node mirrored a repository of that name."""

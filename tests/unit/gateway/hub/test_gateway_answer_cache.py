@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -275,3 +276,27 @@ async def test_an_unexpected_error_is_whole_for_the_first_and_short_for_the_next
         await cache.get("a", fail)
     with pytest.raises(ComityError, match="internal error"):
         await cache.get("a", fail)
+
+
+@pytest.mark.parametrize("unit", [1, 512, judge.UNIT])
+async def test_failures_of_many_names_take_no_more_memory_than_results_may(counting: Counting, unit: int) -> None:
+    async def fail(name: str) -> str:
+        raise NotFound(f"this node serves no {name}", why="x" * 10_000, hint="y" * 10_000)
+
+    async def filled() -> AnswerCache[str, str]:
+        cache: AnswerCache[str, str] = AnswerCache(counting.now, 128 * judge.ENTRY // unit, len, unit=unit)
+        for number in range(300):
+            with pytest.raises(NotFound, match="serves no a/"):
+                await cache.get(f"a/{number}", partial(fail, f"a/{number}"))
+        return cache
+
+    await filled()  # what is only made once is not counted
+    gc.collect()
+    tracemalloc.start()
+    try:
+        kept = await filled()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] <= 2 * 128 * judge.ENTRY, "with what the test itself keeps"
+    finally:
+        tracemalloc.stop()
+    await kept.close()
