@@ -193,6 +193,18 @@ def select_candidate(
     return _single(reference, _newest(available))
 
 
+def resolved_versions(candidates: Iterable[Candidate], claimant: PublisherClaim) -> dict[str, Candidate]:
+    """Return each version of a name by itself, in their order as text, with the candidate to which `select_candidate`
+    resolves it where `claimant` is preferred. A version that names several artifacts is left out. The candidates are
+    read once, however many versions there are."""
+    by_version: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        if candidate.publisher == claimant.publisher:
+            by_version.setdefault(candidate.version, []).append(candidate)
+    single = (found for found in by_version.items() if len({candidate.artifact for candidate in found[1]}) == 1)
+    return {version: newest_first(found)[0] for version, found in sorted(single)}
+
+
 def _candidates_of_claimant(
     reference: Reference, candidates: Sequence[Candidate], preferences: Iterable[Preference]
 ) -> list[Candidate]:

@@ -20,6 +20,7 @@ import heapq
 import itertools
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import eq
 from typing import Final
 
@@ -66,6 +67,7 @@ from comity.trust.resolution import (
     PublisherClaim,
     bound_claimant,
     claimant_label,
+    resolved_versions,
     select_candidate,
 )
 from comity.trust.statement import Author, parse_entry
@@ -88,7 +90,7 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _REF: Final = re.compile(r"refs/(?:heads|tags)/")
 
 
-@frozen
+@dataclass(frozen=True)
 class Repository:
     """The proven publications of one publisher under a name, in its own spelling; never empty.
 
@@ -118,6 +120,10 @@ class Repository:
         return select_candidate(Reference(self.name, None, None), self.candidates, [self.preference])
 
     def version(self, version: str) -> Candidate:
+        """Return the candidate of a version. Raises as `select_candidate`."""
+        found = self.versions.get(version)
+        if found is not None:
+            return found
         return select_candidate(Reference(self.name, version, None), self.candidates, [self.preference])
 
     def notices(self) -> tuple[tuple[str, str], ...]:
@@ -132,16 +138,10 @@ class Repository:
             ),
         )
 
-    @property
+    @functools.cached_property
     def versions(self) -> Mapping[str, Candidate]:
         """Candidates by version; versions that do not resolve are left out."""
-        found: dict[str, Candidate] = {}
-        for version in sorted({candidate.version for candidate in self.candidates}):
-            try:
-                found[version] = self.version(version)
-            except ComityError:
-                continue
-        return found
+        return resolved_versions(self.candidates, self.preference.claimant)
 
 
 @contextlib.asynccontextmanager
