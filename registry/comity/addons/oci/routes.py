@@ -140,7 +140,8 @@ class OciRoutes:
 
     async def tags(self, request: Request) -> Response:
         repository, (most, last) = _repository(request), _page(request)
-        shown, after = _tags_after(await self._read_through.refs(repository), most, last)
+        refs = await self._read_through.refs(repository, self._access.permit(request))
+        shown, after = _tags_after(refs, most, last)
         return _listed(request, {"name": repository, "tags": shown}, after, most)
 
     async def manifest(self, request: Request) -> Response:
@@ -215,8 +216,10 @@ class ImageRoutes:
     async def tags(self, request: Request) -> Response:
         """The tags of the artifact whose version has an image; a page may have fewer than were asked for."""
         repository, (most, last) = _repository(request), _page(request)
-        shown, after = _tags_after(await self._read_through.refs(repository), min(most, MAX_VERSIONS), last)
-        found = await self._images.with_image(repository, shown, self._access.permit(request))
+        permit = self._access.permit(request)
+        refs = await self._read_through.refs(repository, permit)
+        shown, after = _tags_after(refs, min(most, MAX_VERSIONS), last)
+        found = await self._images.with_image(repository, shown, permit)
         return _listed(request, {"name": f"{repository}/{FOLDER}", "tags": found}, after, most)
 
     async def manifest(self, request: Request) -> Response:

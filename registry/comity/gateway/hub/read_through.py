@@ -101,19 +101,20 @@ class ReadThroughRoutes:
                     name, f"its list and small files did not arrive within {ANSWER_TIMEOUT:g} s"
                 ) from error
 
-    async def canonical_name(self, name: str, revision: str) -> str:
+    async def canonical_name(self, name: str, revision: str, permit: Permit) -> str:
         """Return the name of a repository as its publisher or upstream writes it. Raises as `snapshot`."""
         try:
             return await self.catalogue.canonical_name(name)
         except NotFound:
-            return (await self._found(name, revision)).repository
+            return (await self.snapshot(name, revision, permit)).repository
 
-    async def refs(self, name: str) -> Refs:
-        """As `Catalogue.refs`; during an import, the main branch. Raises as `snapshot`."""
+    async def refs(self, name: str, permit: Permit) -> Refs:
+        """As `Catalogue.refs`; during an import, and of a continuation, the main branch. Raises as `snapshot`."""
         try:
             return await self.catalogue.refs(name)
         except NotFound:
-            return Refs({}, (await self._found(name, MAIN)).commit)
+            found = await self.snapshot(name, MAIN, permit)
+            return Refs({}, found.commit, kind=found.kind)
 
     async def revisions(self, name: str) -> list[str]:
         """As `Catalogue.revisions`; during an import, the main branch."""

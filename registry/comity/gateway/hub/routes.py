@@ -191,7 +191,7 @@ class HubRoutes:
             case "paths-info":
                 return await self._paths_info(request, address)
             case "refs":
-                return await self._refs(address)
+                return await self._refs(request, address)
             case "commits":
                 return await self._commits(request, address)
             case _:  # auth-check: access was checked before
@@ -217,7 +217,7 @@ class HubRoutes:
 
     async def _redirect(self, request: Request, address: HubAddress) -> Response | None:
         """Return a redirect to the canonical name of the repository; None if the address uses it."""
-        canonical_name = await self._canonical_name(self._name(address), address)
+        canonical_name = await self._canonical_name(request, self._name(address), address)
         if canonical_name == address.repository:
             return None
         query = f"?{request.url.query}" if request.url.query else ""
@@ -225,9 +225,9 @@ class HubRoutes:
         # of this node, at which alone it sends its token.
         return RedirectResponse(urlsplit(self._url).path + address.renamed(canonical_name) + query, 307)
 
-    async def _canonical_name(self, name: str, address: HubAddress) -> str:
+    async def _canonical_name(self, request: Request, name: str, address: HubAddress) -> str:
         if address.model:
-            return await self._read_through.canonical_name(name, address.revision)
+            return await self._read_through.canonical_name(name, address.revision, self._access.permit(request))
         return await self._read_through.catalogue.canonical_name(name)
 
     async def _snapshot(self, request: Request, address: HubAddress) -> Snapshot:
@@ -289,8 +289,11 @@ class HubRoutes:
             body = await self._pools.hashing(lambda: json.dumps(view(), ensure_ascii=False).encode())
         return _with_notices(Response(body, media_type="application/json"), snapshot)
 
-    async def _refs(self, address: HubAddress) -> Response:
-        refs = await (self._read_through if address.model else self._read_through.catalogue).refs(address.repository)
+    async def _refs(self, request: Request, address: HubAddress) -> Response:
+        if address.model:
+            refs = await self._read_through.refs(address.repository, self._access.permit(request))
+        else:
+            refs = await self._read_through.catalogue.refs(address.repository)
         if address.hub_type:
             require_hub_type(address.repository, refs.kind, address.hub_type)
         return JSONResponse(views.refs_view(refs))

@@ -54,7 +54,7 @@ class Scene:
         later = [name for name in self.names_here if name > last]
         return later[:most], (later[most - 1] if len(later) > most else "")
 
-    async def refs(self, repository: str) -> Refs:
+    async def refs(self, repository: str, permit: object) -> Refs:
         return self.known
 
     def permit(self, request: Request) -> None: ...

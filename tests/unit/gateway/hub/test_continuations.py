@@ -258,12 +258,16 @@ class Doors:
         of_image = [("accept", IMAGE_MANIFEST)]
         self.all: dict[str, Callable[[], Awaitable[Response]]] = {
             "hub": partial(hub.repository_view, asking(f"/api/models/org/tiny/revision/{COMMIT}")),
+            "versions at the hub": partial(hub.repository_view, asking("/api/models/org/tiny/refs")),
+            "access at the hub": partial(hub.repository_view, asking("/api/models/org/tiny/auth-check")),
             "file of the hub": partial(hub.resolve, asking(f"/org/tiny/resolve/{COMMIT}/model.gguf")),
+            "tags": partial(oci.tags, asking()),
             "manifest by tag": partial(oci.manifest, asking(reference="latest", headers=of_image)),
             "manifest of Ollama": partial(oci.manifest, asking(reference="latest")),
             "manifest by digest": partial(oci.manifest, asking(reference=digest)),
             "signature": partial(oci.manifest, asking(reference=digest.replace(":", "-") + ".sig")),
             "blob": partial(oci.blob, asking(digest=digest)),
+            "tags of images": partial(of_images.tags, asking()),
             "image by tag": partial(of_images.manifest, asking(reference="latest")),
             "image by digest": partial(of_images.manifest, asking(reference=digest)),
             "blob of an image": partial(of_images.blob, asking(digest=digest)),

@@ -258,9 +258,9 @@ async def test_a_client_gets_an_answer_before_it_gives_up(
 
 async def test_during_an_import_a_repository_has_its_main_branch(scene: Scene, pools: Pools) -> None:
     made = routes(scene, pools)
-    refs = await made.refs("ORG/tiny")
+    refs = await made.refs("ORG/tiny", anybody)
     assert (dict(refs.commits), refs.main) == ({}, COMMIT)
-    assert await made.canonical_name("ORG/tiny", MAIN) == "org/tiny"
+    assert await made.canonical_name("ORG/tiny", MAIN, anybody) == "org/tiny"
 
 
 async def test_a_continuation_is_asked_for_only_after_the_upstream_has_none(scene: Scene, pools: Pools) -> None:
@@ -292,3 +292,10 @@ async def test_a_mirror_that_the_policy_refuses_does_not_stand_in_the_way(scene:
     assert await made.snapshot("org/tiny", MAIN, anybody) == KNOWN
     scene.owner = SimpleNamespace(mirrored=False)
     assert await refusal(made) is scene.missing, "the name of a publisher is not continued"
+
+
+async def test_a_continuation_has_a_main_branch_of_its_own_kind(scene: Scene, pools: Pools) -> None:
+    scene.revisions.clear()
+    scene.continuations.found = {("org/tiny", MAIN): SimpleNamespace(continues=None, commit=COMMIT, kind="dataset")}
+    refs = await routes(scene, pools).refs("org/tiny", anybody)
+    assert (dict(refs.commits), refs.main, refs.kind) == ({}, COMMIT, "dataset")
