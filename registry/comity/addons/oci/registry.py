@@ -137,7 +137,8 @@ class Registry:
             if manifest is not None and manifest.digest == digest:
                 found = await self._referrers_of(snapshot, manifest)
                 self._listed.add(found)
-                return found.index(kind, withdrawn=await self._catalogue.is_withdrawn(repository, snapshot.artifact))
+                withdrawn = await self._catalogue.is_withdrawn(snapshot.own_repository, snapshot.artifact)
+                return found.index(kind, withdrawn=withdrawn)
         return Referrers(digest, (), {}, {}).index(kind)
 
     async def attached(self, repository: str, digest: Digest, what: str, permit: Permit) -> tuple[Document, Snapshot]:

@@ -78,7 +78,7 @@ class WheelRoutes:
         index, project = await self._index(snapshot), normalised(request.path_params["project"])
         if project not in index.projects:
             raise NotFound(f"no wheel of {project[:200]!r} in {snapshot.repository}", code="NO-SUCH-FILE")
-        withdrawn = await self._read_through.catalogue.is_withdrawn(snapshot.repository, snapshot.artifact)
+        withdrawn = await self._read_through.catalogue.is_withdrawn(snapshot.own_repository, snapshot.artifact)
         place = PagePlace(snapshot.repository, snapshot.commit, YANKED if withdrawn else "")
         form = _form(request)
         return _page(request, project_page(project, index.projects[project], place, form), form)

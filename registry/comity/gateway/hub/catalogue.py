@@ -315,7 +315,8 @@ class Catalogue:
         return Refs(commits, main, withdrawn, kind)
 
     async def is_withdrawn(self, name: str, artifact: Digest) -> bool:
-        """Whether the publisher of a name yanked or superseded an artifact."""
+        """Whether the publisher of a name yanked or superseded an artifact. `name`: the artifact's own, as
+        `Snapshot.own_repository`."""
         try:
             repository = await self.repository(name)
         except NotFound:

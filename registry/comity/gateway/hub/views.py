@@ -168,6 +168,11 @@ class Snapshot:
     continues: ServedContinuation | None = None
 
     @property
+    def own_repository(self) -> str:
+        """The name under which the artifact itself is published or mirrored, also where it is served under another."""
+        return self.continues.repository if self.continues else self.repository
+
+    @property
     def date(self) -> str:
         """As the Hub writes dates: `2027-01-04T00:00:00.000Z`."""
         return format_moment(self.known_since, "%Y-%m-%dT%H:%M:%S.000Z")

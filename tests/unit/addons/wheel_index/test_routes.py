@@ -35,7 +35,13 @@ class Scene:
 
     async def snapshot(self, repository: str, revision: str, permit: object) -> Any:
         self.asked.append((repository, revision))
-        return SimpleNamespace(repository="Inst/Kit", artifact=MANIFEST.digest, manifest=MANIFEST, commit="c" * 40)
+        return SimpleNamespace(
+            repository="Inst/Kit",
+            own_repository="Inst/Kit",
+            artifact=MANIFEST.digest,
+            manifest=MANIFEST,
+            commit="c" * 40,
+        )
 
     async def is_withdrawn(self, repository: str, artifact: str) -> bool:
         return self.withdrawn

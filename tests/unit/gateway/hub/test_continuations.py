@@ -71,8 +71,14 @@ class Gateway:
     def say(self, *lines: bytes) -> None:
         self.ledger.logs.append(HOME.vkey, lines)
 
-    def publish(self, name: str = "inst/kept@v1", by: Identity = PUBLISHER, content: bytes = b"weights") -> Digest:
-        published, entry, manifest, _ = release({"model.gguf": content}, by=by, name=name)
+    def publish(
+        self,
+        name: str = "inst/kept@v1",
+        by: Identity = PUBLISHER,
+        content: bytes = b"weights",
+        file: str = "model.gguf",
+    ) -> Digest:
+        published, entry, manifest, _ = release({file: content}, by=by, name=name)
         self.store.put(sha256(manifest), manifest)
         self.say(entry.line)
         return published.artifact
@@ -235,10 +241,11 @@ async def test_members_are_counted_again_only_after_something_was_said_that_may_
 
 
 class Doors:
-    """Every handler that serves an artifact by a name, for a reader whose token covers `org/tiny` only."""
+    """Every handler that serves an artifact by a name, for a reader whose token does not cover the names `beyond`."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, beyond: Sequence[str] = ("inst/kept",)) -> None:
         self.asked = list[str]()
+        self._beyond = beyond
         access: Any = SimpleNamespace(require=self._require, for_readers_of=GatewayAccess.for_readers_of)
         access.permit = partial(GatewayAccess.permit, access)
         listed: Any = SimpleNamespace(ledger=None)
@@ -277,7 +284,7 @@ class Doors:
 
     async def _require(self, request: Request, repository: str) -> None:
         self.asked.append(repository)
-        if repository == "inst/kept":
+        if repository in self._beyond:
             raise Refused("the token does not cover this repository", code="TOKEN-SCOPE")
 
     async def close(self) -> None:
@@ -300,6 +307,25 @@ async def test_another_name_leads_no_reader_to_what_its_token_does_not_cover(gat
         with pytest.raises(Refused) as refused:
             await ask()
         assert (name, refused.value.code, doors.asked[-1]) == (name, "TOKEN-SCOPE", "inst/kept")
+    await doors.close()
+
+
+async def test_a_continued_artifact_that_its_publisher_withdrew_is_marked_at_every_door(gateway: Gateway) -> None:
+    artifact = gateway.publish(file="foo-1.0-py3-none-any.whl")
+    gateway.state(artifact, CH.seat, SG.seat)
+    doors = Doors(gateway, beyond=())
+    subject = (await doors.registry.pack(await gateway.asked())).manifest
+    assert subject is not None
+
+    async def marks() -> tuple[bool, bool]:
+        index = await doors.registry.referrers("org/tiny", subject.digest, None, _anybody)
+        wheels = await doors.all["wheels of a project"]()
+        return b"withdrawn by its publisher" in index, b"data-yanked" in bytes(wheels.body)
+
+    assert await marks() == (False, False)
+    yank = Advisory(PUBLISHER.inception.author, artifact, "yank", "high", "broken")
+    gateway.say(sign_content(yank, PUBLISHER.signer).line)
+    assert await marks() == (True, True)
     await doors.close()
 
 
