@@ -229,7 +229,7 @@ class ImageRegistry:
     ) -> tuple[LayoutImage, Snapshot]:
         """Return the image of a version that has a file of this digest, preferably in its image."""
         refused: ComityError = missing
-        async for snapshot in self._registry.versions(repository, missing, permit):
+        async for snapshot in self._registry.holding(repository, digest, missing, permit):
             if not has_image(snapshot.manifest) or digest not in (await self._registry.pack(snapshot)).files:
                 continue
             try:

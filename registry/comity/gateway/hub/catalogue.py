@@ -39,7 +39,7 @@ from comity.gateway.hub.judge import (
 )
 from comity.gateway.hub.mirrored import FILE_BYTES, MAX_FILES, LocalArtifacts, MirroredRepositories, snapshot_weight
 from comity.gateway.hub.model_facts import KnownFacts
-from comity.gateway.hub.views import MAIN, Refs, Snapshot
+from comity.gateway.hub.views import MAIN, Refs, ServedRevision, Snapshot
 from comity.ledger.intake import fold_name
 from comity.ledger.ledger import Ledger
 from comity.ledger.proven import MAX_ANSWER
@@ -323,13 +323,15 @@ class Catalogue:
             return False
         return any(each.withdrawn for each in repository.candidates if each.artifact == artifact)
 
-    async def revisions(self, name: str) -> list[str]:
+    async def revisions(self, name: str) -> list[ServedRevision]:
         """Return all served revisions of a repository, the newest last. Raises NotFound (NO-SUCH-REPOSITORY)."""
         await self.canonical_name(name)
         mirrored = await self._mirrors.repository(name)
-        found = list(mirrored.commits) if mirrored else []
+        commits = mirrored.commits if mirrored else ()
+        found = [ServedRevision(commit, mirrored.selected(commit).observed.manifest) for commit in commits if mirrored]
         with contextlib.suppress(NotFound):
-            found += (await self.repository(name)).versions
+            for version, own in (await self.repository(name)).versions.items():
+                found.append(ServedRevision(version, own.publication.published.manifest, own.publisher))
         return found
 
     async def commit(self, candidate: Candidate) -> str | None:

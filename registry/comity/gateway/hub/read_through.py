@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from comity.gateway.access_tokens import Permit
 from comity.gateway.hub.catalogue import Catalogue, branch_or_tag
 from comity.gateway.hub.continuations import CONTINUABLE, Continuations
-from comity.gateway.hub.views import MAIN, Refs, Snapshot
+from comity.gateway.hub.views import MAIN, Refs, ServedRevision, Snapshot
 from comity.node.importing.read_through import ReadThroughImport, ReadThroughImports
 from comity.node.threads import Pools
 from comity.rules.git_ids import tree_ids
@@ -116,12 +116,12 @@ class ReadThroughRoutes:
             found = await self.snapshot(name, MAIN, permit)
             return Refs({}, found.commit, kind=found.kind)
 
-    async def revisions(self, name: str) -> list[str]:
-        """As `Catalogue.revisions`; during an import, the main branch."""
+    async def revisions(self, name: str) -> list[ServedRevision]:
+        """As `Catalogue.revisions`; during an import, and of a continuation, the main branch."""
         try:
             return await self.catalogue.revisions(name)
         except NotFound:
-            return [MAIN]
+            return [ServedRevision(MAIN)]
 
     async def _permitted_imports(self, name: str, missing: NotFound) -> ReadThroughImports:
         """Return the imports if the upstream may be asked for this name; otherwise raise `missing`, or its reason."""

@@ -28,6 +28,7 @@ from comity.trust.artifact import FileEntry, Manifest
 from comity.trust.encoding import Digest, format_moment
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
+from comity.trust.statement import SideObject
 from comity.trust.statements import Published
 from comity.trust.upstream import Observed
 
@@ -176,6 +177,16 @@ class Snapshot:
     def date(self) -> str:
         """As the Hub writes dates: `2027-01-04T00:00:00.000Z`."""
         return format_moment(self.known_since, "%Y-%m-%dT%H:%M:%S.000Z")
+
+
+@frozen
+class ServedRevision:
+    """A revision of a repository that may be served, with the manifest of its artifact, None if that is only known when
+    it is served; and the publisher of the name, None if it was mirrored."""
+
+    name: str
+    manifest: SideObject | None = None
+    publisher: Digest | None = None
 
 
 @frozen
