@@ -99,6 +99,11 @@ class GatewayAccess:
         token = await self.require_any(request)
         return token.allows if token is not None else lambda name: True
 
+    async def readable_part(self, request: Request) -> Callable[[str], bool] | None:
+        """As `readable_names`; None if the request may read every repository."""
+        token = await self.require_any(request)
+        return None if token is None or ALL_REPOSITORIES in token.reach else token.allows
+
     def for_readers(self) -> ReaderAccess:
         """Declare a route for those whom `require_any` lets in."""
         return ReaderAccess(self, "readers", self.require_any)

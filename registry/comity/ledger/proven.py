@@ -209,6 +209,15 @@ class ProvenTables:
             some = (here.where(_CLAIMANT.publisher.in_(each)) for each in _chunks(list(publishers), 200))
             return [NameClaimant(*row) for wanted in some for row in connection.execute(wanted)]
 
+    def names_claimed_by(self, publisher: Digest, limit: int = MAX_ANSWER) -> Page[str]:
+        """Returns the folded repository names under which an identity published or a node observed, the earliest ones
+        first in tens."""
+        _check(limit)
+        wanted = select(_CLAIMANT.name).where(_CLAIMANT.publisher == publisher)
+        with self._database.reading() as connection:
+            found = list(connection.execute(wanted.order_by(_CLAIMANT.part).limit(limit + 1)).scalars())
+        return Page(tuple(found[:limit]), len(found) > limit)
+
     def claimed_by_others(self, claims: Collection[tuple[str, Digest]]) -> set[tuple[str, Digest]]:
         """Returns those of these repository names, each with one who uses it, that somebody else uses too."""
         with self._database.reading() as connection:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -29,7 +30,7 @@ from comity.content import durable
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.directions import shown_text
 from comity.gateway.console.page import HEADERS, PREFIX
-from comity.gateway.console.state import RecentEntry, StateReader
+from comity.gateway.console.state import Readable, RecentEntry, StateReader
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.ledger.proven import ProvenLine
 from comity.node.home import ServedHome
@@ -144,9 +145,19 @@ class Feeds:
         kind = request.path_params["kind"]
         if kind not in TITLES:
             raise NotFound("no such feed", why=f"there are {', '.join(TITLES)}", code="NO-SUCH-ROUTE")
-        readable = await self._access.readable_names(request)
+        readable, entries = await self._access.readable_part(request), self._entries[kind]
+        if readable is not None:
+            entries = await self._ledger.run(self._for_reader, entries, readable)
         endpoint = self._url or f"{request.url.scheme}://{request.url.netloc}"
-        return feed_answer(request, atom(kind, self._node, endpoint, visible(self._entries[kind], readable)))
+        return feed_answer(request, atom(kind, self._node, endpoint, entries[::-1]))
+
+    def _for_reader(self, entries: Sequence[FeedEntry], readable: Readable) -> list[FeedEntry]:
+        """Blocking. The entries that concern what a reader may read, in their order."""
+        lines = {line.number: line for line in self._ledger.tables.proven.numbered([each.number for each in entries])}
+        found = [
+            (each, self._states.entry_for(lines[each.number], readable)) for each in entries if each.number in lines
+        ]
+        return [replace(each, what=what) for each, what in found if what is not None]
 
     def _read(self, position: int) -> list[tuple[FeedKind, FeedEntry]]:
         """Blocking. The next entries, in their order."""
@@ -192,12 +203,6 @@ def fair(entries: list[FeedEntry]) -> list[FeedEntry]:
     return [each.item for each in newest(said, lambda each: each.item.group, MAX_ENTRIES)]
 
 
-def visible(entries: Iterable[FeedEntry], readable: Callable[[str], bool]) -> list[FeedEntry]:
-    """The entries about repositories that a reader may read, the newest first."""
-    found = [entry for entry in entries if readable(entry.what.subject.removeprefix("hf:").partition("@")[0])]
-    return found[::-1]
-
-
 def feed_answer(request: Request, document: str) -> Response:
     """The document, or that the reader has it already."""
     body = document.encode()
@@ -208,8 +213,8 @@ def feed_answer(request: Request, document: str) -> Response:
     return Response(body, media_type="application/atom+xml", headers=headers)
 
 
-def atom(kind: FeedKind, node: str, endpoint: str, entries: list[FeedEntry]) -> str:
-    """The document."""
+def atom(kind: FeedKind, node: str, endpoint: str, entries: Sequence[FeedEntry]) -> str:
+    """The document. `entries`: the newest first."""
     newest = max((entry.seen for entry in entries), default=0)
     address = f"{endpoint}{PREFIX}/feeds/{kind}.atom"
     return feed_document(kind, TITLES[kind], address, node, newest, (_entry(kind, endpoint, each) for each in entries))

@@ -3,12 +3,12 @@
 It has what concerns the publisher, as `comity.node.publisher_watch` finds and bounds it: statements under its identity,
 publications of others under its names, and its files under other names. Nothing is kept for it: what concerns an
 identity is read for each request. `updated` is when this node verified the statement. A reader that sends the ETag
-back gets 304. What is in repositories that the reader may not read is left out.
+back gets 304. What concerns no repository that the reader may read is left out (`StateReader.entry_for`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.requests import Request
@@ -17,14 +17,13 @@ from starlette.responses import Response
 from comity.gateway.access_tokens import GatewayAccess
 from comity.gateway.console.feeds import MAX_ENTRIES, feed_answer, feed_document, feed_entry
 from comity.gateway.console.page import PREFIX
-from comity.gateway.console.state import STATEMENTS, RecentEntry, StateReader
+from comity.gateway.console.state import STATEMENTS, Readable, RecentEntry, StateReader
 from comity.gateway.declared_routes import DeclaredRoute
 from comity.node.home import ServedHome
 from comity.node.publisher_watch import Concern, WatchReader, Why
 from comity.trust.encoding import Digest, bare_digest, short
 from comity.trust.errors import Malformed, NotFound
 from comity.trust.frozen import frozen
-from comity.trust.names import UPSTREAM
 from comity.trust.statement import parse_entry
 
 TITLES: Final[Mapping[Why, str]] = {
@@ -73,14 +72,12 @@ class PublisherFeeds:
             raise NotFound(
                 "no such feed", why="a publisher is named by its id in full", code="NO-SUCH-ROUTE"
             ) from error
-        readable = await self._access.readable_names(request)
+        readable = await self._access.readable_part(request)
         found, more = await self._ledger.run(self._read, self._watch, identity, readable)
         endpoint = self._url or f"{request.url.scheme}://{request.url.netloc}"
         return feed_answer(request, atom(identity, self._node, endpoint, found, more=more))
 
-    def _read(
-        self, watch: WatchReader, identity: Digest, readable: Callable[[str], bool]
-    ) -> tuple[list[ConcernEntry], bool]:
+    def _read(self, watch: WatchReader, identity: Digest, readable: Readable | None) -> tuple[list[ConcernEntry], bool]:
         """Blocking. The newest first, and whether there is more."""
         found = watch.watch.concerns(identity, MAX_ENTRIES)
         numbers = {each.number for each in found.found}
@@ -90,8 +87,8 @@ class PublisherFeeds:
         for each in found.found:
             if (line := lines.get(each.number)) is None:
                 continue
-            what, statement = self._states.entry(line), parse_entry(line.line).statement_digest
-            if readable(what.subject.removeprefix(UPSTREAM).partition("@")[0]):
+            what, statement = self._states.entry_for(line, readable), parse_entry(line.line).statement_digest
+            if what is not None:
                 entries.setdefault((statement, each.why), ConcernEntry(each, statement, what, times[each.number]))
         return list(entries.values())[::-1], found.more
 

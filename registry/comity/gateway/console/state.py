@@ -11,14 +11,14 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from comity.gateway.console.copies import CopyCounts
 from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.words import marked
 from comity.ledger.ledger import Ledger
-from comity.ledger.proven import ProvenLine
+from comity.ledger.proven import ProvenLine, ProvenPublication
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.file_index import FileIndexReader
 from comity.node.front_end import RunningFrontEnd
@@ -36,7 +36,8 @@ from comity.trust.charter.document import Body, Member
 from comity.trust.encoding import Digest, short
 from comity.trust.errors import Malformed
 from comity.trust.frozen import frozen
-from comity.trust.statement import Author, Entry, parse_entry
+from comity.trust.names import UPSTREAM
+from comity.trust.statement import Author, Entry, Statement, Subject, parse_entry
 from comity.trust.statement_kinds import (
     ADVISORY,
     PUBLICATION_PREDICATES,
@@ -53,7 +54,11 @@ MAX_ADVISORIES: Final = 64
 """Advisories about one artifact among which those of its publisher come first."""
 MAX_VERSIONS: Final = 16
 """Names of one artifact among which those of one publisher are shown."""
+MAX_NAMES: Final = 64
+"""Names of one artifact among which those are sought that a reader may read."""
 
+Readable: TypeAlias = Callable[[str], bool]
+"""Whether a reader may read the repository of this name."""
 NodeState = Literal["here", "up", "down", "unknown"]
 Severity = Literal["alarm", "warning", "notice"]
 Situation = Literal["alone", "single", "empty", "running"]
@@ -402,30 +407,61 @@ class StateReader:
     def entry(self, line: ProvenLine) -> RecentEntry:
         """Blocking. A verified line, and whose statement it is."""
         entry = parse_entry(line.line)
+        return self._entry(line, entry, *self.subject(entry))
+
+    def entry_for(self, line: ProvenLine, readable: Readable | None) -> RecentEntry | None:
+        """Blocking. As `entry`, as a reader sees it who may read some repositories only; None if it concerns none of
+        them. What has a name concerns the repository of that name; an artifact, all repositories that have it; a
+        publisher, its repositories; a member or a node, everybody. Of an artifact or a publisher with more names than
+        are looked at, everything is shown, so that nobody hides a warning by giving many names.
+
+        Args:
+            readable: None for a reader of everything.
+        """
+        entry = parse_entry(line.line)
+        if readable is None:
+            return self._entry(line, entry, *self.subject(entry))
+        each = (self._subject_for(entry, subject, readable) for subject in entry.statement.subjects)
+        found = next((shown for shown in each if shown is not None), None)
+        return self._entry(line, entry, *found) if found is not None else None
+
+    def _entry(self, line: ProvenLine, entry: Entry, subject: str, page: str) -> RecentEntry:
         by = self.author(entry.statement.by)
-        subject, page = self.subject(entry)
         return RecentEntry(kind_of(entry), subject, by, line.origin, line.vkey, line.index, page)
+
+    def _subject_for(self, entry: Entry, subject: Subject, readable: Readable) -> tuple[str, str] | None:
+        """Blocking. What an entry is about, by this subject, by names that the reader may read."""
+        if subject.name:
+            repository = subject.name.removeprefix(UPSTREAM).partition("@")[0]
+            return described(entry.statement, subject) if readable(repository) else None
+        published = self._ledger.tables.proven.publications_of(subject.digest, MAX_NAMES, self._membership.precedence)
+        if (named := _names(published.found, entry.statement.by, readable)) is not None:
+            return named
+        if not (published.limited or self._concerns(subject.digest, readable)):
+            return None
+        return self._lost_key(entry) or described(entry.statement, subject)
+
+    def _concerns(self, identity: Digest, readable: Readable) -> bool:
+        """Blocking. Whether an identity is a member or a node, or a publisher in what a reader may read."""
+        membership = self._membership
+        if membership.member(identity) is not None or membership.node(Author("node", identity)) is not None:
+            return True
+        names = self._ledger.tables.proven.names_claimed_by(identity)
+        return names.limited or any(readable(name.removeprefix(UPSTREAM)) for name in names.found)
 
     def subject(self, entry: Entry) -> tuple[str, str]:
         """Blocking. What an entry is about, by the names that were given to the artifact, and the address of a page."""
         first = entry.statement.subjects[0] if entry.statement.subjects else None
-        if kind_of(entry) == LOST_KEY:
-            return f"a key of {self.author(entry.statement.by)}", ""
+        if (lost := self._lost_key(entry)) is not None:
+            return lost
         if first is None or first.name:
             return subject_of(entry)
-        return self._named(first.digest, entry.statement.by) or subject_of(entry)
+        published = self._ledger.tables.proven.publications_of(first.digest, MAX_VERSIONS).found
+        return _names(published, entry.statement.by) or subject_of(entry)
 
-    def _named(self, artifact: Digest, by: Author | None) -> tuple[str, str] | None:
-        """The names that one publisher gave to an artifact under one repository: the author of the statement, or else
-        the first one. A statement is about the bytes, so it is about each version that has them."""
-        published = self._ledger.tables.proven.publications_of(artifact, MAX_VERSIONS).found
-        ordered = sorted(published, key=lambda each: (by is None or each.publisher != by.id, each.number))
-        if not ordered:
-            return None
-        repository, publisher = ordered[0].repository.removeprefix("hf:"), ordered[0].publisher
-        same = (each for each in ordered if (each.repository, each.publisher) == (ordered[0].repository, publisher))
-        versions = list(dict.fromkeys(each.version for each in same))
-        return f"{ordered[0].repository}@{', '.join(versions)}", f"/{repository}/tree/{versions[-1]}"
+    def _lost_key(self, entry: Entry) -> tuple[str, str] | None:
+        """Blocking. What a report of a lost key is about; None for another entry."""
+        return (f"a key of {self.author(entry.statement.by)}", "") if kind_of(entry) == LOST_KEY else None
 
     def authors(self, identities: Iterable[Digest]) -> Mapping[Digest, str]:
         """Blocking. The names of identities, as `author` gives them."""
@@ -491,15 +527,35 @@ def kind_of(entry: Entry) -> str:
 
 def subject_of(entry: Entry) -> tuple[str, str]:
     """What an entry is about, and the address of the artifact's page, empty if it has none."""
-    statement = entry.statement
-    if not statement.subjects:
-        return "", ""
-    first = statement.subjects[0]
-    name = first.name.removeprefix("hf:")
+    subjects = entry.statement.subjects
+    return described(entry.statement, subjects[0]) if subjects else ("", "")
+
+
+def described(statement: Statement, subject: Subject) -> tuple[str, str]:
+    """A subject of a statement by the name that it has there, else by its digest; and the address of the artifact's
+    page, empty if it has none."""
+    name = subject.name.removeprefix(UPSTREAM)
     repository, _, version = name.partition("@")
     if statement.predicate in PUBLICATION_PREDICATES and repository.count("/") == 1 and version:
-        return first.name, f"/{repository}/tree/{version}"
-    return first.name or f"sha256:{short(first.digest)}", ""
+        return subject.name, f"/{repository}/tree/{version}"
+    return subject.name or f"sha256:{short(subject.digest)}", ""
+
+
+def _names(
+    published: Iterable[ProvenPublication], by: Author | None, readable: Readable = lambda name: True
+) -> tuple[str, str] | None:
+    """The names that one publisher gave to an artifact under one readable repository: the author of the statement, or
+    else the first one. A statement is about the bytes, so it is about each version that has them."""
+    ordered = sorted(
+        (each for each in published if readable(each.repository.removeprefix(UPSTREAM))),
+        key=lambda each: (by is None or each.publisher != by.id, each.number),
+    )
+    if not ordered:
+        return None
+    repository, publisher = ordered[0].repository.removeprefix(UPSTREAM), ordered[0].publisher
+    same = (each for each in ordered if (each.repository, each.publisher) == (ordered[0].repository, publisher))
+    versions = list(dict.fromkeys(each.version for each in same))
+    return f"{ordered[0].repository}@{', '.join(versions)}", f"/{repository}/tree/{versions[-1]}"
 
 
 def _lost_key_alerts(lost: FoundLostKeys) -> Iterator[Alert]:

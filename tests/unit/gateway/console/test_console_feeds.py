@@ -14,7 +14,6 @@ from comity.gateway.console.feeds import (
     atom,
     fair,
     read_memory,
-    visible,
 )
 from comity.gateway.console.state import RecentEntry
 from comity.rules.precedence import MEMBERS, NAMED
@@ -78,12 +77,6 @@ def test_no_number_of_warnings_of_others_pushes_out_those_of_members_and_of_publ
 def test_a_statement_in_several_logs_is_one_entry_the_first() -> None:
     again = FeedEntry(entry(1).statement, 7, 1, entry(7, "other").what)
     assert fair([entry(1), again]) == [entry(1)]
-
-
-def test_a_reader_sees_what_the_token_reaches() -> None:
-    entries = [entry(1), entry(2, subject="hf:secret/model@abc"), entry(3, subject="sha256:0000")]
-    assert [item.number for item in visible(entries, lambda name: name.startswith("swiss-ai/"))] == [1]
-    assert [item.number for item in visible(entries, lambda name: name == "secret/model")] == [2]
 
 
 def test_what_is_remembered_can_be_read_again(tmp_path: Path) -> None:
