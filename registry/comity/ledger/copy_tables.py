@@ -360,7 +360,8 @@ PUBLICATIONS: Final = "publications"
 CHARGES: Final = "charges"
 """The readers whose positions stand beside the rows."""
 
-_STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
+STANDS: Final = _REPLICA.held > _REPLICA.withdrawn
+"""The condition of `OwnCopy.stands`, for rows."""
 
 
 @frozen
@@ -466,7 +467,7 @@ class ReplicaTable:
 
     def numbers(self) -> CopyNumbers:
         """Counts all rows: for the start."""
-        wanted = select(func.count(), func.coalesce(func.sum(case((_REPLICA.damaged, 1), else_=0)), 0)).where(_STANDS)
+        wanted = select(func.count(), func.coalesce(func.sum(case((_REPLICA.damaged, 1), else_=0)), 0)).where(STANDS)
         with self._database.reading() as connection:
             return CopyNumbers(*connection.execute(wanted).one())
 
@@ -477,7 +478,7 @@ class ReplicaTable:
 
     def standing(self, after: Digest | None, limit: int) -> list[Digest]:
         """Returns artifacts with a hold that stands, after `after`, in their order."""
-        wanted = select(_REPLICA.artifact).where(_STANDS).order_by(_REPLICA.artifact).limit(limit)
+        wanted = select(_REPLICA.artifact).where(STANDS).order_by(_REPLICA.artifact).limit(limit)
         if after is not None:
             wanted = wanted.where(_REPLICA.artifact > after)
         with self._database.reading() as connection:
@@ -504,7 +505,7 @@ class ReplicaTable:
         with self._database.writing("holds") as connection:
             changed = connection.execute(
                 update(schema.replicas)
-                .where(_REPLICA.artifact == artifact, _STANDS, _REPLICA.damaged != damaged)
+                .where(_REPLICA.artifact == artifact, STANDS, _REPLICA.damaged != damaged)
                 .values(damaged=damaged)
             ).rowcount
             copies = tuple(_copies(connection, [artifact]).values())

@@ -124,7 +124,8 @@ class EventQueue(Projection):
         with self._writing() as database:
             keys = {f"{each.kind} {each.key}": each for each in found.events}
             known = {key for (key,) in database.execute("SELECT key FROM condition")}
-            ended = [key for key in known - keys.keys() if key.partition(" ")[0] not in found.unknown]
+            unknown = tuple(f"{kind} " for kind in found.unknown)
+            ended = [key for key in known - keys.keys() if not key.startswith(unknown)]
             database.executemany("DELETE FROM condition WHERE key = ?", [(key,) for key in ended])
             new = [key for key in keys if key not in known]
             database.executemany("INSERT INTO condition VALUES (?)", [(key,) for key in new])
@@ -404,8 +405,8 @@ def concern_event(concern: Concern, line: ProvenLine) -> NodeEvent:
 
 @frozen
 class FoundConditions:
-    """Conditions that hold. Of the kinds in `unknown`, others may hold that the node has not computed since its
-    start."""
+    """Conditions that hold. Of the kinds in `unknown`, others may hold that the node has not computed since its start:
+    kinds of events, or `alert` with the kind of an alert after a space."""
 
     events: tuple[NodeEvent, ...]
     unknown: frozenset[str] = frozenset()
@@ -425,7 +426,7 @@ class NodeConditions:
     ) -> None:
         self._ledger = ledger
         self._inspector = inspector
-        self._lost_keys = LostKeys(ledger)
+        self._lost_keys = LostKeys(ledger, lambda: membership.precedence)
         self._membership = membership
         self._replication = replication
         self._copies = copies
@@ -436,11 +437,13 @@ class NodeConditions:
         logs = await self._ledger.read(self._ledger.tables.logs.all)
         keys = (VerifierKey.parse(log.vkey) for log in logs)
         frozen = [self._membership.log_title(str(key)) for key in keys if self._replication.misbehaviour.frozen(key)]
-        lost = _lost_keys(await self._lost_keys.now())
-        events = (*self._alerts(frozen), *lost, *self._copies_short(), *self._votes())
-        return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown()))
+        lost = await self._lost_keys.now()
+        events = (*self._alerts(frozen), *_lost_keys(lost), *self._copies_short(), *self._votes())
+        return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown(lost)))
 
-    def _unknown(self) -> Iterator[str]:
+    def _unknown(self, lost: FoundLostKeys) -> Iterator[str]:
+        if not lost.complete:
+            yield "alert lost-key"
         if self._copies.counts().counted == 0:
             yield "copies-short"
         if self._follower is not None and self._follower.findings.tally is None:

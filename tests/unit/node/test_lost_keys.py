@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from comity.node import lost_keys
 from comity.node.intake import LineProver
 from comity.node.lost_keys import FoundLostKeys, LostKey, LostKeys
 from comity.node.threads import AsyncLedger
+from comity.rules.precedence import Precedence
 from comity.rules.signing import sign_content
 from comity.trust.encoding import Digest, sha256
 from comity.trust.names import Name
@@ -34,7 +35,8 @@ class Node:
         self.ledger = AsyncLedger(Ledger.open(folder, lambda: 1_000))
         self.lines: list[bytes] = []
         self.ledger.tables.logs.create(FAR.origin, FAR.vkey)
-        self.keys = LostKeys(self.ledger)
+        self.members: tuple[Digest, ...] = ()
+        self.keys = LostKeys(self.ledger, lambda: Precedence(members=frozenset(self.members)))
 
     def say(self, *entries: Entry) -> None:
         had = len(self.lines)
@@ -79,7 +81,7 @@ async def test_a_publisher_of_whom_nothing_is_held_is_not_told(node: Node) -> No
     node.hold(ARTIFACTS[1])
     assert await node.keys.now() == FoundLostKeys()
     node.hold(ARTIFACTS[0], stands=False)
-    node.keys = LostKeys(node.ledger)
+    node.keys = LostKeys(node.ledger, Precedence)
     assert await node.keys.now() == FoundLostKeys()
 
 
@@ -116,13 +118,75 @@ async def test_new_reports_are_told_at_once_and_new_copies_after_the_interval(
     assert [each.held for each in (await node.keys.now()).found] == [3, 1]
 
 
+def lost_at(by: Identity, *indexes: int) -> list[Compromise]:
+    return [Compromise(by.signer.public.id, FAR.origin, index) for index in indexes]
+
+
+async def settled(node: Node) -> FoundLostKeys:
+    """What is found once everything was read and counted."""
+    while not (found := await node.keys.now()).complete:
+        pass
+    return found
+
+
 @pytest.mark.parametrize("most", [1, 2, 3])
-async def test_only_so_many_reports_are_remembered(node: Node, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(lost_keys, "MAX_REPORTS", most)
+async def test_only_so_many_reports_of_one_publisher_are_remembered(
+    node: Node, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(lost_keys, "OF_ONE", most)
     monkeypatch.setattr(lost_keys, "STEP", 1)  # each step reads on
-    others = [Compromise(OWNER.signer.public.id, FAR.origin, index) for index in range(2)]
-    node.say(OWNER.entry, published(OWNER, 0), *(report(lost=lost) for lost in others))
+    several = lost_at(OWNER, 0, 1)
+    node.say(OWNER.entry, published(OWNER, 0), *(report(lost=lost) for lost in several), report(lost=several[0]))
     node.hold(ARTIFACTS[0])
     found = await node.keys.now()
-    assert [each.compromise for each in found.found] == others[:most]
+    assert [each.compromise for each in found.found] == several[:most]
     assert found.more == (most < 2)
+
+
+async def test_a_publisher_with_many_reports_hides_no_other_and_is_counted_once(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.say(OWNER.entry, OTHER.entry, published(OWNER, 0), published(OTHER, 1))
+    node.say(*(report(OTHER, lost=lost) for lost in lost_at(OTHER, *range(300))), report())
+    node.hold(*ARTIFACTS)
+    asked = list[Digest]()
+    count = node.ledger.tables.key_notices.held_of
+
+    def counted(publishers: Collection[Digest], most: int) -> dict[Digest, int]:
+        asked.extend(publishers)
+        return count(publishers, most)
+
+    monkeypatch.setattr(node.ledger.tables.key_notices, "held_of", counted)
+    found = await node.keys.now()
+    assert [each.publisher for each in found.found] == [OTHER.id, OWNER.id, *[OTHER.id] * (lost_keys.OF_ONE - 1)]
+    assert found.more and found.complete
+    assert sorted(asked) == sorted([OWNER.id, OTHER.id])
+
+
+async def test_members_come_first_also_where_no_other_publisher_is_remembered(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lost_keys, "MAX_PUBLISHERS", 2)
+    strangers = [identity(f"Stranger {number}", algs=CLASSICAL) for number in range(3)]
+    node.say(*(each.entry for each in (*strangers, OWNER)), *(published(each, 0) for each in (*strangers, OWNER)))
+    node.say(*(report(each) for each in strangers))
+    node.hold(ARTIFACTS[0])
+    found = await node.keys.now()
+    assert ([each.publisher for each in found.found], found.more) == ([each.id for each in strangers[:2]], True)
+    node.members = (OWNER.id,)
+    node.say(report())
+    found = await settled(node)
+    assert [each.publisher for each in found.found] == [OWNER.id, strangers[0].id]
+
+
+async def test_a_look_does_a_bounded_part_and_later_ones_the_rest(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("STEP", 2), ("STEPS", 2), ("COUNTED", 1)):
+        monkeypatch.setattr(lost_keys, name, value)
+    publishers = [OWNER, OTHER]
+    node.say(*(each.entry for each in publishers), *(published(each, 0) for each in publishers))
+    node.say(*(report(lost=lost) for lost in lost_at(OWNER, *range(5))), report(OTHER))
+    node.hold(ARTIFACTS[0])
+    first = await node.keys.now()
+    assert {each.publisher for each in first.found} == {OWNER.id} and not first.complete
+    second = await node.keys.now()
+    assert {each.publisher for each in second.found} == {OWNER.id, OTHER.id} and second.complete

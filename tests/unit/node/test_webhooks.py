@@ -271,6 +271,18 @@ def test_a_condition_is_sent_when_it_begins_and_again_only_after_it_ended(tmp_pa
     assert [waiting("a", "b"), waiting(), waiting("a")] == [2, 2, 3]
 
 
+def test_alerts_of_a_kind_that_is_not_known_yet_have_not_ended(tmp_path: Path) -> None:
+    node = Node(tmp_path, hook("http://127.0.0.1:1/"))
+
+    def waiting(*keys: str, unknown: str = "") -> int:
+        found = FoundConditions(tuple(event(key=key) for key in keys), frozenset({unknown}))
+        node.queue.begun(node.hooks, found, "comity://a", node.now)
+        return sum(node.queue.waiting().values())
+
+    both = "lost-key 1", "charter-fork 2"
+    assert [waiting(*both), waiting(unknown="alert lost-key"), waiting(*both)] == [2, 2, 3]
+
+
 async def test_events_of_a_ledger_that_began_again_are_sent(tmp_path: Path) -> None:
     """As after a move to another database: statements are counted from 1 again, and the queue has seen a million."""
     log, publisher = LogKeys.generate("node-ch.example/log"), Identity.made("a publisher")

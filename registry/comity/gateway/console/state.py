@@ -235,7 +235,7 @@ class StateReader:
         self._front_end = process if isinstance(process, RunningFrontEnd) else None
         self._index = index
         self._recent = recent
-        self._lost_keys = LostKeys(home.ledger)
+        self._lost_keys = LostKeys(home.ledger, lambda: home.membership.precedence)
         self._log_states = LogStates(
             home.ledger, home.membership, self._writer.replication if self._writer else None, home.clock
         )
@@ -368,7 +368,7 @@ class StateReader:
                 break
             values = {"log": self._membership.log_title(vkey), "offer": chain.state.offer.title}
             yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
-        yield from _lost_key_alerts(lost)
+        yield from lost_key_alerts(lost)
         if copies.none:
             text = marked("Artifacts of which no member claims a complete copy: %(count)s.")
             yield Alert("warning", text, {"count": copies.none}, "/-/catalogue?copies=short")
@@ -558,12 +558,14 @@ def _names(
     return f"{ordered[0].repository}@{', '.join(versions)}", f"/{repository}/tree/{versions[-1]}"
 
 
-def _lost_key_alerts(lost: FoundLostKeys) -> Iterator[Alert]:
-    for each in lost.found[:MAX_FAULTS]:
+def lost_key_alerts(lost: FoundLostKeys) -> Iterator[Alert]:
+    """One for each publisher, however many keys it reports."""
+    of_publisher = {each.publisher: each for each in lost.found}
+    for each in list(of_publisher.values())[:MAX_FAULTS]:
         text = marked("%(publisher)s says that a key of its was stolen. This node holds %(count)s of its artifacts.")
         values = {"publisher": f"{each.label} [{each.publisher[:12]}]", "count": each.held}
         yield Alert("warning", text, values, f"/-/catalogue?publisher={each.publisher}")
-    if lost.more or len(lost.found) > MAX_FAULTS:
+    if lost.more or len(of_publisher) > MAX_FAULTS:
         text = marked("More lost keys were reported than are shown here. Verdicts take all of them into account.")
         yield Alert("warning", text, {})
 

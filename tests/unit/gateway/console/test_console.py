@@ -33,12 +33,14 @@ from comity.gateway.console.state import (
     NodeView,
     Severity,
     StateReader,
+    lost_key_alerts,
     most_urgent_first,
     peer_state,
 )
 from comity.gateway.console.words import day, environment, moment
 from comity.node.config import SettingOrigin
 from comity.node.copies.index import CopiesIndex, CopyChanges, HoldFact
+from comity.node.lost_keys import FoundLostKeys, LostKey
 from comity.node.maintenance.membership_costs import LEAST_SECONDS, PriceList, membership_costs
 from comity.node.maintenance.settings_shown import ShownSetting
 from comity.rules.copy_counts import CopyPolicy
@@ -49,6 +51,7 @@ from comity.trust.evidence import Row, RowFact
 from comity.trust.places import COUNTRIES
 from comity.trust.statement import SideObject
 from comity.trust.statement_kinds import KNOWN_PREDICATES
+from comity.trust.statements import Compromise
 from comity.wire.node import ReplicaCounts
 from comity.wire.node_status import (
     LackingArtifact,
@@ -470,6 +473,16 @@ def test_alerts_are_shown_with_the_most_urgent_first() -> None:
     assert [alert.text for alert in most_urgent_first(shown_alerts)] == [
         f"{kind} {number}" for kind in ("alarm", "warning", "notice") for number in (1, 2)
     ]
+
+
+@pytest.mark.parametrize("publishers", [2, 20, 21])
+def test_a_publisher_with_many_lost_keys_has_one_alert(publishers: int) -> None:
+    """Also where its reports alone are more than the alerts that are shown."""
+    who = [Digest(f"{number:064x}") for number in range(publishers)]
+    lost = [LostKey(each, "Lab", Compromise(each, "a/log", index), "", 1) for each in who for index in range(30)]
+    shown = [*lost_key_alerts(FoundLostKeys(tuple(lost)))]
+    assert [alert.link.partition("=")[2] for alert in shown if alert.link] == who[:20]
+    assert any(not alert.link for alert in shown) == (publishers > 20)
 
 
 def test_every_kind_of_statement_has_a_label_and_every_label_a_kind() -> None:
