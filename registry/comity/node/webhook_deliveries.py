@@ -15,7 +15,8 @@ claim of its author, and the event says so (`basis`); a condition is what this n
 
     grows with                                bound        at the bound
     events of one kind for one webhook        MAX_WAITING  old ones are dropped, and counted: the newest of each group,
-                                                           log and author stay (`comity.rules.precedence`)
+                                                           place and author stay (`comity.rules.precedence`)
+    conditions that hold                  MAX_CONDITIONS   others are not told: kinds take turns, and authors of a kind
     the answer of a receiver                  MAX_ANSWER   the rest is not read
     receivers that do not answer              SECONDS      each webhook has a loop of its own; others do not wait
 """
@@ -27,6 +28,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +50,7 @@ from comity.node.supervisor import LoopTiming, Supervisor
 from comity.node.telemetry import warn_of_kept_file
 from comity.node.threads import AsyncLedger
 from comity.node.webhooks import OF_PUBLISHER, Webhook
-from comity.rules.precedence import NAMED, Said, newest
+from comity.rules.precedence import NAMED, Precedence, Said, newest
 from comity.trust.encoding import Digest, sha256, short
 from comity.trust.errors import Unavailable
 from comity.trust.frozen import frozen
@@ -56,6 +58,7 @@ from comity.trust.statement import parse_entry
 from comity.trust.statement_kinds import ADVISORY, OBSERVED, PUBLISHED
 from comity.trust.statements import Advisory, Published
 from comity.trust.tlog.note import VerifierKey
+from comity.trust.turns import in_turns
 from comity.trust.upstream import Observed
 from comity.webhook_requests import Poster, message_id, signed_headers
 
@@ -172,7 +175,7 @@ def _add(
                 database.execute(
                     "INSERT INTO event (hook, kind, urgent, message, body, made, due, attempts, log, author, place)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)",
-                    (*values, event.log, event.author, event.group),
+                    (*values, event.place, event.author, event.group),
                 )
                 added[hook.name, event.kind] = None
     return sum(_drop_beyond(database, *each) for each in added)
@@ -184,7 +187,7 @@ def _drop_beyond(database: sqlite3.Connection, hook: str, kind: str) -> int:
     rows = database.execute(wanted, (hook, kind)).fetchall()
     if len(rows) <= MAX_WAITING:
         return 0
-    said = [Said(Digest(author), number, log, (number, group)) for number, log, author, group in rows]
+    said = [Said(Digest(author), number, place, (number, group)) for number, place, author, group in rows]
     kept = {each.item[0] for each in newest(said, lambda each: each.item[1], MAX_WAITING)}
     dropped = [(number,) for number, *_ in rows if number not in kept]
     database.executemany("DELETE FROM event WHERE id = ?", dropped)
@@ -295,15 +298,16 @@ MAX_CONDITIONS: Final = 500
 
 @frozen
 class NodeEvent:
-    """What happened. `key` is the same for the same event at every attempt and after a restart. `log` is the verifier
-    key of the log that says it, `author` whose statement it is, both empty for what this node found; `group` is that of
-    the author (`StatementGroups`). `publisher`: the identity that it concerns, if only who asked for that is told."""
+    """What happened. `key` is the same for the same event at every attempt and after a restart. `place` is the verifier
+    key of the log that says it, or the kind of an alert that this node found; `author` whose statement it is, empty for
+    none; `group` is that of the author (`StatementGroups`): so in a list with a limit none displaces those of others.
+    `publisher`: the identity that it concerns, if only who asked for that is told."""
 
     kind: str
     key: str
     subject: str
     data: dict[str, Any]
-    log: str = ""
+    place: str = ""
     author: str = ""
     group: int = NAMED
     publisher: str = ""
@@ -438,8 +442,10 @@ class NodeConditions:
         keys = (VerifierKey.parse(log.vkey) for log in logs)
         frozen = [self._membership.log_title(str(key)) for key in keys if self._replication.misbehaviour.frozen(key)]
         lost = await self._lost_keys.now()
-        events = (*self._alerts(frozen), *_lost_keys(lost), *self._copies_short(), *self._votes())
-        return FoundConditions(events[:MAX_CONDITIONS], frozenset(self._unknown(lost)))
+        lost_keys = _lost_keys(lost, self._membership.precedence)
+        events = (*self._alerts(frozen), *lost_keys, *self._copies_short(), *self._votes())
+        told = in_turns(events, lambda each: (each.kind, each.place), lambda each: each.author)[:MAX_CONDITIONS]
+        return FoundConditions(tuple(told), frozenset(self._unknown(lost)))
 
     def _unknown(self, lost: FoundLostKeys) -> Iterator[str]:
         if not lost.complete:
@@ -477,14 +483,16 @@ class NodeConditions:
                 yield NodeEvent("proposal-waiting", f"{duty.body} {duty.action} {duty.round}", duty.body, data)
 
 
-def _lost_keys(lost: FoundLostKeys) -> Iterator[NodeEvent]:
+def _lost_keys(lost: FoundLostKeys, precedence: Precedence) -> Iterator[NodeEvent]:
     for each in lost.found:
         publisher = f"{each.label} [{each.publisher[:12]}]"
         since = f"from entry {each.compromise.index} of {each.compromise.origin} on"
         text = f"{publisher} says that its key {short(each.compromise.key)} was stolen {since}: {each.text}"
         held = f"; this node holds {each.held} of its artifacts"
-        yield _alert("lost-key", f"{each.publisher} {each.compromise.key}", f"{text[: MAX_TEXT - len(held)]}{held}")
+        told = _alert("lost-key", f"{each.publisher} {each.compromise.key}", f"{text[: MAX_TEXT - len(held)]}{held}")
+        yield replace(told, author=each.publisher, group=precedence.group(each.publisher))
 
 
 def _alert(kind: str, about: str, text: str) -> NodeEvent:
-    return NodeEvent("alert", f"{kind} {about}", about, {"basis": "here", "alert": kind, "text": text[:MAX_TEXT]})
+    data = {"basis": "here", "alert": kind, "text": text[:MAX_TEXT]}
+    return NodeEvent("alert", f"{kind} {about}", about, data, place=kind)

@@ -459,8 +459,8 @@ def test_a_log_with_many_statements_drops_its_own_events_and_none_of_another_log
     monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 10)
     with receiving() as receiver:
         node = Node(tmp_path, hook(receiver.url))
-        flood = [replace(event("advisory", str(number)), subject="flood", log="flooded") for number in range(50)]
-        warnings = [replace(event("advisory", f"warning {number}"), log=f"quiet {number}") for number in range(3)]
+        flood = [replace(event("advisory", str(number)), subject="flood", place="flooded") for number in range(50)]
+        warnings = [replace(event("advisory", f"warning {number}"), place=f"quiet {number}") for number in range(3)]
         assert node.tell(*flood[:20], *warnings, *flood[20:]) == 43
         node.webhooks.deliver(node.hooks[0])
     subjects = [json.loads(body)["subject"] for _, body in receiver.got]
@@ -475,7 +475,7 @@ def test_many_warnings_of_others_drop_none_of_a_member(
     monkeypatch.setattr(webhook_deliveries, "MAX_WAITING", 12)
     with receiving() as receiver:
         node = Node(tmp_path, hook(receiver.url))
-        one = replace(event("advisory"), log="open log", group=OTHERS)
+        one = replace(event("advisory"), place="open log", group=OTHERS)
         junk = [
             replace(one, key=f"junk {number}", subject="junk", author=str(number) if author == "fresh" else "")
             for number in range(200)
