@@ -506,7 +506,8 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         return None
     queue = EventQueue(folder)
     queue.forget_others(hooks)
-    groups = StatementGroups(home.ledger.tables.proven, home.membership, parts.policy.named)
+    proven = home.ledger.tables.proven
+    groups = StatementGroups(proven, home.membership, parts.policy.named)
     conditions = NodeConditions(
         home.ledger,
         replication,
@@ -522,7 +523,7 @@ def _webhooks(parts: _Parts) -> Webhooks | None:
         home.context,
         own_node.record.origin,
         conditions,
-        StatementEvents(groups, parts.watch, (Digest(hook.publisher) for hook in hooks if hook.publisher)),
+        StatementEvents(proven, groups, parts.watch, (Digest(hook.publisher) for hook in hooks if hook.publisher)),
     )
 
 

@@ -84,28 +84,36 @@ _SCHEMA: Final = """
 CREATE TABLE identity (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);
 CREATE TABLE own (identity INTEGER, number INTEGER, PRIMARY KEY (identity, number)) WITHOUT ROWID;
 CREATE TABLE concern (
-    identity INTEGER, why INTEGER, author INTEGER, number INTEGER, whose INTEGER NOT NULL,
+    identity INTEGER, why INTEGER, author INTEGER, number INTEGER, whose INTEGER NOT NULL, since INTEGER NOT NULL,
     PRIMARY KEY (identity, why, author, number)) WITHOUT ROWID;
-CREATE INDEX concern_newest ON concern (identity, whose, number)
+CREATE INDEX concern_newest ON concern (identity, whose, since)
 """
 _log: Final = structlog.get_logger("comity.node")
-_TABLES: Final = ProjectionTables("publishers", "what concerns publishers", 1, _SCHEMA)
+_TABLES: Final = ProjectionTables("publishers", "what concerns publishers", 2, _SCHEMA)
 
 
 @frozen
 class Concern:
-    """That the statement with this number, of `author`, concerns an identity. `whose`: MEMBERS or OTHERS."""
+    """That the statement with this number, of `author`, concerns an identity. `whose`: MEMBERS or OTHERS. `later`: the
+    number of a later statement, of the identity itself, without which it would not; 0 if there is none."""
 
     identity: Digest
     why: Why
     author: Digest
     number: int
     whose: int = OTHERS
+    later: int = 0
+
+    @property
+    def since(self) -> int:
+        """The number of the statement since which it concerns the identity."""
+        return max(self.number, self.later)
 
 
 @frozen
 class FoundConcerns:
-    """The oldest first; `more`: there are others, older ones or of the same authors."""
+    """In the order in which they began to concern the identity; `more`: there are others, older ones or of the same
+    authors."""
 
     found: tuple[Concern, ...]
     more: bool
@@ -128,18 +136,18 @@ class PublisherWatch(Projection):
         self._write(concerns, _add, position)
 
     def concerns(self, identity: Digest, most: int, after: int = 0, upto: int = 2**62) -> FoundConcerns:
-        """What concerns an identity, of statements after and up to these numbers: at most `most`, the newest, of which
-        the identity's own, those of members and those of others have places apart (`comity.rules.precedence`)."""
+        """What concerns an identity since statements after and up to these numbers: at most `most`, the newest. The
+        identity's own, those of members and those of others have places apart (`comity.rules.precedence`)."""
         with self._reading() as database:
             rows = list(_rows(database, identity, after, upto))
-        said = [Said(each.author, (each.number, each.why), "", each) for each in sorted(rows, key=_number_of)]
+        said = [Said(each.author, (each.number, each.why), "", each) for each in sorted(rows, key=_turn_of)]
         chosen = newest(said, lambda each: group_of(each.item), most)
         limited = max(Counter(map(group_of, rows)).values(), default=0) > READ
         return FoundConcerns(tuple(each.item for each in chosen), limited or len(chosen) < len(said))
 
 
-def _number_of(concern: Concern) -> int:
-    return concern.number
+def _turn_of(concern: Concern) -> tuple[int, int]:
+    return concern.since, concern.number
 
 
 def group_of(concern: Concern) -> int:
@@ -152,35 +160,35 @@ def group_of(concern: Concern) -> int:
 def _rows(database: sqlite3.Connection, identity: Digest, after: int, upto: int) -> Iterator[Concern]:
     """The newest rows, of each group one more than `READ`."""
     bounds, most = (packed(identity), after, upto), READ + 1
-    known = "identity = (SELECT id FROM identity WHERE digest = ?) AND number > ? AND number <= ?"
-    own = f"SELECT number FROM own WHERE {known} ORDER BY number DESC LIMIT ?"
+    known = "identity = (SELECT id FROM identity WHERE digest = ?)"
+    own = f"SELECT number FROM own WHERE {known} AND number > ? AND number <= ? ORDER BY number DESC LIMIT ?"
     for (number,) in database.execute(own, (*bounds, most)):
         yield Concern(identity, "own", identity, number)
     others = (
-        f"SELECT why, digest, number FROM (SELECT why, author, number FROM concern WHERE {known} AND whose = ?"
-        " ORDER BY number DESC LIMIT ?) JOIN identity ON id = author"
+        f"SELECT why, digest, number, since FROM (SELECT why, author, number, since FROM concern WHERE {known}"
+        " AND since > ? AND since <= ? AND whose = ? ORDER BY since DESC LIMIT ?) JOIN identity ON id = author"
     )
     for whose in (MEMBERS, OTHERS):
-        for why, author, number in database.execute(others, (*bounds, whose, most)):
-            yield Concern(identity, WHYS[why], unpacked(author), number, whose)
+        for why, author, number, since in database.execute(others, (*bounds, whose, most)):
+            yield Concern(identity, WHYS[why], unpacked(author), number, whose, since if since > number else 0)
 
 
 def _add(database: sqlite3.Connection, concerns: Sequence[Concern]) -> None:
     """What is asked and dropped for an identity is so once for all concerns: most of them are of few identities."""
     numbers = _numbers(database, {each for item in concerns for each in (item.identity, item.author)})
-    own, others = list[tuple[int, int]](), list[tuple[int, int, int, int, int]]()
+    own, others = list[tuple[int, int]](), list[tuple[int, int, int, int, int, int]]()
     for each in concerns:
         identity, author = numbers[each.identity], numbers[each.author]
         if each.why == "own":
             own.append((identity, each.number))
         else:
-            others.append((identity, WHYS.index(each.why), author, each.number, each.whose))
+            others.append((identity, WHYS.index(each.why), author, each.number, each.whose, each.since))
     database.executemany("INSERT OR IGNORE INTO own VALUES (?, ?)", own)
-    database.executemany("INSERT OR IGNORE INTO concern VALUES (?, ?, ?, ?, ?)", others)
+    database.executemany("INSERT OR IGNORE INTO concern VALUES (?, ?, ?, ?, ?, ?)", others)
     for identity in dict.fromkeys(row[0] for row in own):
-        _keep(database, "own", "identity = ?", (identity,), KEPT_OWN)
+        _keep(database, "own", "number", ("identity",), (identity,), KEPT_OWN)
     for key in dict.fromkeys(row[:3] for row in others):
-        _keep(database, "concern", "identity = ? AND why = ? AND author = ?", key, KEPT)
+        _keep(database, "concern", "since", ("identity", "why", "author"), key, KEPT)
 
 
 def _numbers(database: sqlite3.Connection, identities: Collection[Digest]) -> dict[Digest, int]:
@@ -190,10 +198,13 @@ def _numbers(database: sqlite3.Connection, identities: Collection[Digest]) -> di
     return {unpacked(row[0]): int(database.execute(wanted, row).fetchone()[0]) for row in rows}
 
 
-def _keep(database: sqlite3.Connection, table: str, which: str, key: tuple[int, ...], most: int) -> None:
-    """Drop all but the newest rows with a key."""
-    oldest = f"SELECT number FROM {table} WHERE {which} ORDER BY number DESC LIMIT 1 OFFSET ?"
-    database.execute(f"DELETE FROM {table} WHERE {which} AND number <= ({oldest})", (*key, *key, most))
+def _keep(
+    database: sqlite3.Connection, table: str, age: str, columns: Sequence[str], key: tuple[int, ...], most: int
+) -> None:
+    """Drop all but the newest rows with a key, by the column `age`."""
+    which = " AND ".join(f"{column} = ?" for column in columns)
+    oldest = f"SELECT {age} FROM {table} WHERE {which} ORDER BY {age} DESC LIMIT 1 OFFSET ?"
+    database.execute(f"DELETE FROM {table} WHERE {which} AND {age} <= ({oldest})", (*key, *key, most))
 
 
 @frozen
@@ -289,7 +300,7 @@ class WatchReader:
         yield from (Concern(each, "name", by, number, whose) for each in told if each is not None and each != by)
         if earlier and [each.number for each in self._proven.claims_of(name, [by])] == [number]:
             for each in earlier:
-                yield Concern(by, "name", each.publisher, each.number, self._whose(each.publisher))
+                yield Concern(by, "name", each.publisher, each.number, self._whose(each.publisher), number)
 
     def _holders(self, item: SideObject) -> Sequence[Digest]:
         """The artifact that is published, and the first ones that have one of its files."""

@@ -35,7 +35,7 @@ from typing import Any, Final
 
 import structlog
 
-from comity.ledger.proven import ProvenLine
+from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node.charter.follower import CharterFollower
 from comity.node.context import NodeContext
 from comity.node.copies.counter import CopyCounter
@@ -370,7 +370,10 @@ def statement_event(line: ProvenLine, groups: StatementGroups) -> NodeEvent | No
 class StatementEvents:
     """The events of new statements. `publishers`: those whose webhooks are told what concerns them. Blocking."""
 
-    def __init__(self, groups: StatementGroups, watch: WatchReader, publishers: Iterable[Digest]) -> None:
+    def __init__(
+        self, proven: ProvenTables, groups: StatementGroups, watch: WatchReader, publishers: Iterable[Digest]
+    ) -> None:
+        self._proven = proven
         self._groups = groups
         self._watch = watch
         self._publishers = tuple(dict.fromkeys(publishers))
@@ -390,8 +393,10 @@ class StatementEvents:
         events = [event for line in lines if (event := statement_event(line, self._groups)) is not None]
         by_number = {line.number: line for line in lines}
         for publisher in self._publishers:
-            found = self._watch.watch.concerns(publisher, MAX_WAITING, lines[0].number - 1, lines[-1].number)
-            events += (concern_event(each, line) for each in found.found if (line := by_number.get(each.number)))
+            found = self._watch.watch.concerns(publisher, MAX_WAITING, lines[0].number - 1, lines[-1].number).found
+            earlier = {each.number for each in found} - by_number.keys()
+            by_number |= {line.number: line for line in self._proven.numbered(earlier)}
+            events += (concern_event(each, line) for each in found if (line := by_number.get(each.number)))
         return events
 
 

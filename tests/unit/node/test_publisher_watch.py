@@ -20,6 +20,7 @@ from comity.node.file_index import FileIndex, FileIndexReader
 from comity.node.projection import Position
 from comity.node.publisher_watch import HEAVY, LEAST, Concern, PublisherWatch, WatchReader, heavy_files
 from comity.node.threads import AsyncLedger
+from comity.node.webhook_deliveries import StatementEvents
 from comity.rules.file_records import MEMBERS, OTHERS
 from comity.rules.precedence import Precedence
 from comity.trust.artifact import FileEntry
@@ -106,6 +107,37 @@ async def test_a_claim_to_a_name_concerns_who_claims_it_too_and_whom_the_charter
     assert await scene.concerns(OWNER) == [("name", stranger, 1), ("own", own, 2), ("name", other, 3)]
     assert await scene.concerns(STRANGER) == [("own", stranger, 1), ("name", own, 2)]
     assert await scene.concerns(OTHER) == [("own", other, 3)]
+
+
+async def test_a_webhook_tells_once_of_who_used_a_name_before_the_publisher(scene: Scene) -> None:
+    groups: Any = SimpleNamespace(of=lambda statement: OTHERS)
+    ours, squatter, bound = id_of(OTHER), id_of(STRANGER), id_of(OWNER)
+    events = StatementEvents(scene.ledger.proven, groups, scene.reader, [ours, bound])
+    told = list[list[tuple[str, str, str, int]]]()
+    for number, (identity, name) in enumerate(
+        [(STRANGER, "x/y"), (STRANGER, "owner/z"), (OTHER, "x/y"), (OTHER, "x/y"), (OWNER, "owner/z")]
+    ):
+        scene.publish(identity, f"{name}@v{number}", Release(b"%d" % number))
+        await scene.concerns(OTHER)
+        found = [each for each in events.of(scene.ledger.proven.since(number, events.predicates)) if each.publisher]
+        told.append([(each.publisher, each.data["why"], each.data["by"], each.data["entry"]) for each in found])
+    assert told == [
+        [],
+        [(bound, "name", squatter, 1)],
+        [(ours, "name", squatter, 0), (ours, "own", ours, 2)],
+        [(ours, "own", ours, 3)],
+        [(bound, "own", bound, 4)],
+    ]
+
+
+async def test_of_an_author_what_concerns_the_publisher_newly_is_kept(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_watch, "KEPT", 2)
+    watched, squatter = Digest("aa" * 32), Digest("bb" * 32)
+    rows = [Concern(watched, "name", squatter, number, later=later) for number, later in ((1, 9), (2, 0), (3, 0))]
+    scene.watch._write(rows, publisher_watch._add)
+    assert list(scene.watch.concerns(watched, 100).found) == [rows[2], rows[0]]
 
 
 async def test_weights_under_another_name_concern_who_published_them_first_and_a_licence_nobody(scene: Scene) -> None:

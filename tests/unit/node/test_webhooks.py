@@ -23,7 +23,7 @@ import pytest
 from attackers.forging import Identity, Release
 from click.testing import CliRunner
 from comity.ledger.ledger import Ledger
-from comity.ledger.proven import ProvenLine
+from comity.ledger.proven import ProvenLine, ProvenTables
 from comity.node import webhook_deliveries
 from comity.node.maintenance.settings_shown import setting_problems
 from comity.node.metrics import Metrics
@@ -64,7 +64,7 @@ KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
 NOW = 1_800_000_000.0
 GROUPS = cast(StatementGroups, SimpleNamespace(of=lambda statement: OTHERS))
-STATEMENTS = StatementEvents(GROUPS, cast(WatchReader, None), ())
+STATEMENTS = StatementEvents(cast(ProvenTables, None), GROUPS, cast(WatchReader, None), ())
 
 
 @pytest.fixture(autouse=True)
@@ -329,7 +329,7 @@ async def test_a_webhook_of_a_publisher_is_told_what_concerns_it_once_that_is_kn
     hooks = (Webhook("us", "http://127.0.0.1:9/", "secret", OF_PUBLISHER, by_us), hook("http://127.0.0.1:9/", "alert"))
     queue, conditions = EventQueue(tmp_path), cast(NodeConditions, SimpleNamespace(now=nothing_found))
     context = node_context(ledger=ledger, pools=pools, clock=lambda: NOW, metrics=Metrics())
-    statements = StatementEvents(GROUPS, watch, [by_us])
+    statements = StatementEvents(ledger.tables.proven, GROUPS, watch, [by_us])
     node = Webhooks(hooks, queue, tmp_path, context, log.origin, conditions, statements)
     try:
         ledger.tables.logs.create(log.origin, log.vkey, own=True)
