@@ -52,21 +52,27 @@ class Inspector:
         self._membership = membership
         self._kept = kept
         self._position = 0
-        self.worse: Sequence[tuple[ChangedAnswer, str]] = ()
+        self.worse: Sequence[tuple[ChangedAnswer, str]] | None = None
         """Files in which this version of the scanner finds what the default policy refuses, and the one before did
-        not; and what it finds."""
+        not; and what it finds. None until that was read: an earlier process may have found some."""
 
     def begin(self, supervisor: Supervisor) -> None:
         supervisor.loop("inspections", self.read, TIMING)
 
     async def read(self) -> None:
         """Inspect the files of all new holds."""
-        while await self._step():
-            pass
-        worse = worse_answers(await self._pools.files(self._kept.changed))
-        for answer, reason in worse[len(self.worse) :]:
-            _log.warning("a newer scanner changed an answer", file=answer.file, name=answer.name, finds=reason)
+        more, worse = True, await self._worse() if self.worse is None else self.worse
+        while more:
+            self.worse, known = worse, frozenset(worse)
+            more = await self._step()
+            worse = await self._worse()
+            for answer, reason in worse:
+                if (answer, reason) not in known:
+                    _log.warning("a newer scanner changed an answer", file=answer.file, name=answer.name, finds=reason)
         self.worse = worse
+
+    async def _worse(self) -> list[tuple[ChangedAnswer, str]]:
+        return worse_answers(await self._pools.files(self._kept.changed))
 
     async def _step(self) -> bool:
         """Inspect the files of the next page of holds. Returns whether more may follow."""

@@ -455,6 +455,8 @@ class NodeConditions:
     def _unknown(self, lost: FoundLostKeys) -> Iterator[str]:
         if not lost.complete:
             yield "alert lost-key"
+        if self._inspector.worse is None:
+            yield "alert file-safety"
         if self._copies.counts().counted == 0:
             yield "copies-short"
         if self._follower is not None and self._follower.findings.tally is None:
@@ -470,7 +472,7 @@ class NodeConditions:
             if not fork.retired:
                 epoch = fork.first.body.epoch
                 yield _alert("charter-fork", str(epoch), f"epoch {epoch} of the charter was certified twice")
-        for answer, reason in self._inspector.worse:
+        for answer, reason in self._inspector.worse or ():
             text = f"a newer scanner finds in {answer.name}, which this node holds: {reason}"
             yield _alert("file-safety", answer.file, text)
 

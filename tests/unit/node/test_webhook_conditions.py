@@ -35,7 +35,7 @@ class Conditions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lost = FoundLostKeys()
-        self.worse: list[tuple[ChangedAnswer, str]] = []
+        self.worse: list[tuple[ChangedAnswer, str]] | None = []
         self.members: frozenset[Digest] = frozenset()
         self.log = LogKeys.generate("forked.example/log")
         monkeypatch.setattr(LostKeys, "now", lambda keys: self._lost())
@@ -111,3 +111,17 @@ async def test_lost_keys_that_are_not_all_counted_have_not_ended(monkeypatch: py
     assert (await made.now()).unknown == frozenset()
     made.lost = FoundLostKeys(complete=False)
     assert (await made.now()).unknown == {"alert lost-key"}
+
+
+async def test_an_alert_about_a_file_is_told_once_also_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks, made = (Webhook("ops", "http://127.0.0.1:1/", "secret", ("alert",)),), Conditions(monkeypatch)
+    changed = [(ChangedAnswer(FLOODING, "a.bin", Inspection(""), Inspection("pickle", ("os.system",))), "it runs code")]
+    told = list[int]()
+    with closing(EventQueue(tmp_path)) as queue:
+        for worse in (changed, None, changed):
+            made.worse = worse
+            queue.begun(hooks, await made.now(), "comity://a", NOW)
+            told.append(sum(json.loads(each.body)["subject"] == FLOODING for each in queue.due("ops", NOW)))
+    assert told == [1, 1, 1]
