@@ -145,6 +145,7 @@ class _Lookups:
     cosigners: Mapping[tuple[str, bytes], tuple[VerifierKey, Digest]] | None = None
     records_digest: Digest | None = None
     precedence: Precedence | None = None
+    bound: Mapping[str, Digest] | None = None
 
 
 class Membership:
@@ -320,8 +321,10 @@ class Membership:
 
     def bound_publisher(self, namespace: str) -> Digest | None:
         """Return the publisher to whom the charter binds a namespace, in whatever case it is written."""
-        bound = self.body.namespaces.items() if self.body else ()
-        return next((publisher for name, publisher in bound if name.lower() == namespace.lower()), None)
+        lookups = self._lookups
+        if lookups.bound is None:
+            lookups.bound = self.body.lower_namespaces() if self.body else {}
+        return lookups.bound.get(namespace.lower())
 
     @property
     def origins(self) -> OriginOwners:

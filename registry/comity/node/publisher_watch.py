@@ -296,7 +296,7 @@ class WatchReader:
         somebody else uses it."""
         others = self._proven.claimants(name, CLAIMANTS).found if shared else ()
         earlier = [each for each in others if each.publisher != by and each.number < number]
-        told = {each.publisher for each in earlier} | {self._bound(name)}
+        told = {each.publisher for each in earlier} | {self._membership.bound_publisher(name.partition("/")[0])}
         yield from (Concern(each, "name", by, number, whose) for each in told if each is not None and each != by)
         if earlier and [each.number for each in self._proven.claims_of(name, [by])] == [number]:
             for each in earlier:
@@ -326,11 +326,6 @@ class WatchReader:
 
     def _whose(self, author: Digest) -> int:
         return MEMBERS if author in self._membership.precedence.members else OTHERS
-
-    def _bound(self, name: str) -> Digest | None:
-        body, namespace = self._membership.body, name.partition("/")[0].lower()
-        bound = body.namespaces.items() if body else ()
-        return next((publisher for each, publisher in bound if each.lower() == namespace), None)
 
 
 def heavy_files(manifest: Manifest) -> Sequence[FileEntry]:

@@ -63,7 +63,12 @@ class Scene:
         bound, member = id_of(OWNER), id_of(MEMBER)
         body, known = SimpleNamespace(namespaces={"owner": bound}), {member: None}
         precedence = Precedence(members=frozenset({bound, member}))
-        membership: Any = SimpleNamespace(body=body, known=known, precedence=precedence)
+        membership: Any = SimpleNamespace(
+            body=body,
+            known=known,
+            precedence=precedence,
+            bound_publisher=lambda name: bound if name.lower() == "owner" else None,
+        )
         pools: Any = SimpleNamespace(files=self._call)
         self.index, self.watch = FileIndex(folder / "files", ""), PublisherWatch(folder / "watch", "")
         weakref.finalize(self, self.index.close)

@@ -7,7 +7,8 @@ task.
 (2) who has a copy, and whose copy another member tested, is what `comity.node.copies.index` has and
     `comity.trust.copies` says of it; the task follows its changes, and looks at an artifact again on the day on which a
     result about it becomes stale
-(3) a repository is listed under the publisher that the charter binds to its namespace, else under the first claimant
+(3) a repository is listed under the publisher to whom the charter binds its namespace, in whatever case of letters; in
+    another namespace, under the first claimant. What somebody else claims in a bound namespace is not listed
 (4) sizes and file formats come from the manifest, of which a few are read in each step
 
 Not thread-safe: call from the event loop.
@@ -33,6 +34,7 @@ from comity.gateway.console.listing_file import (
     Readable,
     ReadKind,
     ReadStatement,
+    Standing,
 )
 from comity.gateway.hub.mirrored import LocalArtifacts
 from comity.ledger.intake import fold_name
@@ -50,7 +52,6 @@ from comity.rules.copy_counts import holders, next_change
 from comity.trust.artifact import Manifest
 from comity.trust.encoding import Digest, Json, canonical, sha256
 from comity.trust.errors import ComityError
-from comity.trust.names import UPSTREAM
 from comity.trust.statement import SideObject, Statement, parse_entry
 from comity.trust.statement_kinds import ARTIFACT_KIND, PUBLICATION_PREDICATES, PUBLISHED
 from comity.trust.statements import Published
@@ -253,9 +254,16 @@ class ArtifactIndex:
         kinds = {pair: kind_of(stated.get(pair, ())) for pair in corrected | published}
         publishers = {statement.publisher for statement in found if statement.publisher is not None}
         proven = self._ledger.tables.proven
+        claims = {(each.key, each.publisher) for each in found if each.publisher and each.standing == "bound"}
+        shared = proven.claimed_by_others(claims)
         labels = {known.id: known.display for known in proven.identities(publishers).values()} if publishers else {}
         known = [
-            replace(each, label=labels.get(each.publisher, ""), kind=kinds[each.artifact, each.publisher])
+            replace(
+                each,
+                label=labels.get(each.publisher, ""),
+                kind=kinds[each.artifact, each.publisher],
+                others=(each.key, each.publisher) in shared,
+            )
             if each.publisher is not None
             else each
             for each in found
@@ -276,14 +284,10 @@ class ArtifactIndex:
 
     def _published(self, line: ProvenLine, said: Published) -> ReadStatement:
         name, spdx = said.name, said.licence.spdx
-        bound = said.by == self._bound_publisher(name.repository)
+        bound = self._membership.bound_publisher(name.namespace)
+        standing: Standing = "first" if bound is None else "bound" if bound == said.by else "foreign"
         about = (name.repository, fold_name(name.repository), name.version)
-        return ReadStatement(line.vkey, line.number, said.artifact, *about, said.by, "", spdx, said.manifest, bound)
-
-    def _bound_publisher(self, repository: str) -> Digest | None:
-        body = self._membership.body
-        namespace = repository.removeprefix(UPSTREAM).partition("/")[0]
-        return body.namespaces.get(namespace) if body else None
+        return ReadStatement(line.vkey, line.number, said.artifact, *about, said.by, "", spdx, said.manifest, standing)
 
     def _read_details(self, listing: ListingFile) -> bool:
         """Blocking. Read some manifests. Returns whether there are more."""

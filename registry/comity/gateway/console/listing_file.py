@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from comity.gateway.console.copies import CopyHolders
 from comity.ledger.listing_turns import NAMES_TOGETHER, next_part
@@ -78,7 +78,7 @@ CREATE TABLE facet (
     PRIMARY KEY (kind, value)) WITHOUT ROWID;
 CREATE INDEX facet_number ON facet (kind, number DESC);
 """
-_TABLES: Final = ProjectionTables("console list", "the list of the console", 3, _SCHEMA)
+_TABLES: Final = ProjectionTables("console list", "the list of the console", 4, _SCHEMA)
 _REPOSITORY: Final = (
     "r.key, r.name, r.publisher, r.label, r.version, r.licence, r.versions, r.others, r.kind,"
     " a.digest, a.held, a.tested, a.size, a.files, a.formats"
@@ -88,6 +88,11 @@ _PUT_REPOSITORY: Final = (
     f"INSERT INTO repository (key, {', '.join(_COLUMNS)}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
     f" ON CONFLICT (key) DO UPDATE SET {', '.join(f'{each} = excluded.{each}' for each in _COLUMNS)}"
 )
+
+
+Standing = Literal["first", "bound", "foreign"]
+"""Of a claim to a name: the charter binds the namespace to nobody, so that who was first has the name; to the
+publisher; or to somebody else."""
 
 
 @frozen
@@ -130,8 +135,8 @@ class ListedRepository:
 
 @frozen
 class ReadStatement:
-    """What one line adds: a name for an artifact, `key` its folded form. `bound`: the charter binds the namespace to
-    this publisher."""
+    """What one line adds: a name for an artifact, `key` its folded form. `others`: somebody else claims the name too,
+    where that is known."""
 
     log: str
     number: int
@@ -143,8 +148,9 @@ class ReadStatement:
     label: str = ""
     licence: str = ""
     manifest: SideObject | None = None
-    bound: bool = False
+    standing: Standing = "first"
     kind: str = MODEL
+    others: bool = False
 
 
 @frozen
@@ -458,10 +464,12 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
     known = next(_rows(database, "WHERE r.key = ?", (said.key,)), None)
     same = known is not None and known.publisher == said.publisher
     if known is not None:
-        if not (same or said.bound):
+        if not same and said.standing != "bound":
             database.execute("UPDATE repository SET others = 1 WHERE key = ?", (said.key,))
             return
         _count(counts, known, -1)
+    elif said.standing == "foreign":
+        return
     newest = (said.version, said.licence, packed(said.artifact))
     if same:
         wanted = "version = ?, licence = ?, artifact = ?, versions = versions + (version <> ?), kind = ? WHERE key = ?"
@@ -469,7 +477,8 @@ def _add_name(database: sqlite3.Connection, counts: _CountChanges, said: ReadSta
     else:
         owner = (said.key, said.repository, _stored(said.publisher), said.label)
         part = _next_part(database, said.publisher)
-        added = database.execute(_PUT_REPOSITORY, (*owner, *newest, 1, known is not None, part, said.kind))
+        others = said.others or known is not None
+        added = database.execute(_PUT_REPOSITORY, (*owner, *newest, 1, others, part, said.kind))
         if known is None:
             database.execute("INSERT INTO words (rowid, name) VALUES (?, ?)", (added.lastrowid, said.key))
     for repository in _rows(database, "WHERE r.key = ?", (said.key,)):

@@ -154,6 +154,14 @@ class Body:
     def member(self, identifier: Digest) -> Member | None:
         return next((member for member in self.members if member.id == identifier), None)
 
+    def bound_publisher(self, namespace: str) -> Digest | None:
+        """Return the publisher to whom a namespace is bound, in whatever case it is written; None for nobody."""
+        return self.lower_namespaces().get(namespace.lower())
+
+    def lower_namespaces(self) -> Mapping[str, Digest]:
+        """Return the publishers by namespace in lower case, for one who asks for many: no two differ only by case."""
+        return {name.lower(): publisher for name, publisher in self.namespaces.items()}
+
 
 def _member(item: Json) -> Member:
     fields = Fields(item, "charter member")

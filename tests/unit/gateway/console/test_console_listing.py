@@ -123,7 +123,7 @@ def test_the_first_claimant_owns_a_name_unless_the_charter_binds_it(listing: Lis
     listing.add([claim(1, "Tests/M"), claim(2, "tests/m", OTHER)], END)
     (first,) = listing.page(CatalogueQuery(), "", 9, lambda name: True).found
     assert (first.name, first.publisher, first.others) == ("Tests/M", OWNER, True)
-    listing.add([replace(claim(3, "tests/m", OTHER, "v2"), bound=True)], END)
+    listing.add([replace(claim(3, "tests/m", OTHER, "v2"), standing="bound")], END)
     (bound,) = listing.page(CatalogueQuery(), "", 9, lambda name: True).found
     assert (bound.publisher, bound.version, bound.others, bound.versions) == (OTHER, "v2", True, 1)
     assert listing.facets("publisher", 9) == [(OTHER, "A label", 1)]
@@ -221,7 +221,7 @@ def test_a_thousand_names_of_one_publisher_fill_no_page(listing: ListingFile, wo
 
 def test_a_name_that_its_owner_gets_is_among_the_first_of_its_owner(listing: ListingFile) -> None:
     listing.add([claim(number, f"a{number:02}/model", OTHER) for number in range(30)], END)
-    listing.add([replace(claim(99, "a29/model", OWNER, "v2"), bound=True)], END)
+    listing.add([replace(claim(99, "a29/model", OWNER, "v2"), standing="bound")], END)
     assert "a29/model" in pages(listing, CatalogueQuery(), 11)[0]
 
 
@@ -265,6 +265,7 @@ class Indexed:
         record = SimpleNamespace(log="log own", member=MEMBERS[0].id, name="node", place=None)
         self.seat = SimpleNamespace(record=record, inception=SimpleNamespace(id=MEMBERS[0].id))
         self.members: Any = None
+        self.bound: Digest | None = None
         self.peers = [
             SimpleNamespace(member=seat, record=SimpleNamespace(log=f"log {seat.name}", place=None))
             for seat in MEMBERS[1:]
@@ -277,6 +278,7 @@ class Indexed:
     def index(self) -> ArtifactIndex:
         membership = SimpleNamespace(
             body=self.members,
+            bound_publisher=lambda name: self.bound if name.lower() == "a" else None,
             node_ids=self.nodes,
             node=lambda author: None,
             reaches=dict,
@@ -288,9 +290,9 @@ class Indexed:
         arguments = AsyncLedger(self.ledger), self.pools, cast(Membership, membership), cast(LocalArtifacts, local)
         return ArtifactIndex(self.folder, *arguments, self.copies, lambda: self.day * 86_400.0)
 
-    def publish(self, first: int, count: int) -> None:
+    def publish(self, first: int, count: int, by: Identity = PUBLISHER, namespace: str = "a") -> None:
         numbers = range(first, first + count)
-        lines = [PUBLISHER.publish(f"a/m{number}@v1", Release(b"%d\n" % number)) for number in numbers]
+        lines = [by.publish(f"{namespace}/m{number}@v1", Release(b"%d\n" % number)) for number in numbers]
         self.ledger.logs.append(OWN.vkey, lines)
 
 
@@ -329,6 +331,34 @@ async def test_a_restart_reads_only_what_is_new(indexed: Indexed) -> None:
         assert await complete(index) == 2
         page = await index.page(CatalogueQuery(), "", 9, lambda name: True)
         assert [found.name for found in page.found] == [f"a/m{number}" for number in range(7)]
+
+
+async def test_a_name_in_a_bound_namespace_is_of_its_publisher_alone_in_any_case(indexed: Indexed) -> None:
+    """A stranger's name there is not listed, whether it came before or after the publisher's."""
+    stranger = Identity.made("a stranger")
+    indexed.bound = Digest(PUBLISHER.id)
+    indexed.publish(0, 2, by=stranger, namespace="A")
+    indexed.publish(1, 2)
+    indexed.publish(2, 2, by=stranger)
+    indexed.publish(9, 1, by=stranger, namespace="elsewhere")
+    with closing(indexed.index()) as index:
+        await complete(index)
+        page = await index.page(CatalogueQuery(), "", 9, lambda name: True)
+    shown = {found.name: (found.publisher, found.others) for found in page.found}
+    assert shown == {
+        "a/m1": (PUBLISHER.id, True),
+        "a/m2": (PUBLISHER.id, True),
+        "elsewhere/m9": (stranger.id, False),
+    }
+
+
+async def test_a_publisher_alone_in_its_namespace_has_no_others(indexed: Indexed) -> None:
+    indexed.bound = Digest(PUBLISHER.id)
+    indexed.publish(0, 1, namespace="A")
+    with closing(indexed.index()) as index:
+        await complete(index)
+        page = await index.page(CatalogueQuery(), "", 9, lambda name: True)
+    assert [(found.publisher, found.others) for found in page.found] == [(PUBLISHER.id, False)]
 
 
 async def test_the_list_of_another_ledger_is_computed_again(indexed: Indexed) -> None:

@@ -71,6 +71,12 @@ def test_names_may_be_as_long_as_the_limits() -> None:
     assert Body.parse(named).namespaces == {namespace: FIRST.id}
 
 
+def test_a_namespace_is_bound_in_whatever_case_it_is_written() -> None:
+    body = Body.parse(document(namespaces=[{"name": "Swiss-AI", "publisher": FIRST.id}]))
+    assert {body.bound_publisher(name) for name in ("Swiss-AI", "swiss-ai", "SWISS-AI")} == {FIRST.id}
+    assert body.bound_publisher("another") is None
+
+
 def test_a_jurisdiction_may_be_as_long_as_its_limit() -> None:
     region = "r" * 31
     assert Body.parse(member(jurisdiction=region)).members[0].jurisdiction == region
