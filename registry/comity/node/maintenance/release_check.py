@@ -36,7 +36,7 @@ def check_release(node: ExaminedNode) -> Iterator[Diagnosis]:
         return
     version = node.status.software.removeprefix("comity ")
     federation = node.files.federation if node.files is not None else None
-    bound = federation.body.namespaces.get(NAMESPACE) if federation is not None else None
+    bound = federation.body.bound_publisher(NAMESPACE) if federation is not None else None
     entries = asyncio.run(_ask(node.config.listen.operator, version, bound))
     yield from release_findings(entries, version, bound)
 
@@ -99,7 +99,7 @@ def release_findings(entries: Sequence[Entry], version: str, bound: Digest | Non
 
 def _published(entries: Iterable[Entry], bound: Digest | None) -> list[Published]:
     found = [each for each in _contents(entries, PUBLISHED) if isinstance(each, Published)]
-    return [each for each in found if each.name.repository == NAME and bound in (None, each.by)]
+    return [each for each in found if each.name.repository.lower() == NAME and bound in (None, each.by)]
 
 
 def _advisories(entries: Iterable[Entry]) -> list[Advisory]:

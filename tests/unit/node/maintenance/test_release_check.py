@@ -14,7 +14,9 @@ from comity.trust.names import Name
 from comity.trust.statement import Author, Entry, SideObject
 from comity.trust.statements import Advisory, Licence, Published
 from support.fakes import FakeFederation, release
-from support.world import Identity, identity
+from support.world import Identity, identity, seat
+from support.world import found as founded
+from support.world import node as member_node
 
 OWNER, OTHER = identity("Comity maintainers", "CH"), identity("Somebody", "KR")
 VERSION = "0.1.0"
@@ -43,6 +45,11 @@ def test_a_warning_of_its_publisher_on_the_running_release_is_told_with_the_next
     assert told.level == "warn" and told.text.endswith("vulnerability (high): a way in")
     assert told.fix.startswith("comity upgrade fetch")
     assert [level for level, _ in found(running, advisory(running, kind="yank", severity="info"))] == ["warn"]
+
+
+def test_a_release_whose_name_is_written_in_another_case_is_that_which_runs() -> None:
+    running = published(name="Comity/Comity")
+    assert [level for level, _ in found(running, advisory(running))] == ["warn"]
 
 
 def test_a_release_without_a_warning_is_well() -> None:
@@ -78,7 +85,7 @@ def test_a_release_that_nobody_published_is_not_known() -> None:
 
 def asked(socket: Path, namespaces: dict[str, Digest], status: object) -> list[Diagnosis]:
     config = SimpleNamespace(listen=SimpleNamespace(operator=socket))
-    files = SimpleNamespace(federation=SimpleNamespace(body=SimpleNamespace(namespaces=namespaces)))
+    files = SimpleNamespace(federation=founded([member_node(seat("CH"))], namespaces))
     return list(
         check_release(
             ExaminedNode(socket.parent, cast(Any, config), cast(Any, files), cast(Any, status), cast(Any, None))
@@ -100,7 +107,8 @@ def test_the_running_node_is_asked_at_its_operator_socket(tmp_path_factory: Any)
         federation.publish(made)
         warning = advisory(made.entry, federation.publisher)
         node._append(warning.line)
-        (told,) = asked(socket, {"comity": federation.publisher.id}, status)
-        assert told.level == "warn"
+        for namespace in ("comity", "Comity"):
+            (told,) = asked(socket, {namespace: federation.publisher.id}, status)
+            assert told.level == "warn", namespace
     (stopped,) = asked(folder / "no.sock", {}, None)
     assert (stopped.level, stopped.text[:21]) == ("unknown", "the node does not run")
