@@ -167,7 +167,7 @@ class StatusReport:
             if log.frozen:
                 title = self.membership.log_title(vkey)
                 yield f"{title} has shown two histories; it is frozen on this node at size {log.size}"
-        for name, chain in islice(self.offers.faulty(), MAX_CONVICTED):
+        for name, chain in self.offers.faulty()[:MAX_CONVICTED]:
             fault = f"{chain.fault.kind}: {chain.fault.why}" if chain.fault else ""
             yield f"{self.membership.log_title(name)} is at fault in its offer {chain.state.offer.title!r}: {fault}"
         if governance is not None:

@@ -59,9 +59,7 @@ class Parts:
         )
     )
     offers: Any = field(
-        default_factory=lambda: part(
-            faulty=lambda: iter(()), over_quota=set(), unanswered=lambda: UnansweredRequests(0, 0)
-        )
+        default_factory=lambda: part(faulty=list, over_quota=set(), unanswered=lambda: UnansweredRequests(0, 0))
     )
     scrub: Any = field(default_factory=lambda: part(damage=[]))
     followed: Any = field(default_factory=lambda: part(warnings=lambda: iter(())))
@@ -119,7 +117,7 @@ def test_a_healthy_node_has_no_warning(parts: Parts) -> None:
 def test_warnings_come_in_the_order_of_their_urgency(parts: Parts) -> None:
     parts.replication.own_log.refusal = "its log diverged"
     parts.scrub.damage.append(DAMAGE)
-    parts.offers.faulty = lambda: iter([offer("GPU hours")])
+    parts.offers.faulty = lambda: [offer("GPU hours")]
     parts.replication.quotas.full = {FAR.verifier: "too many entries"}
     parts.policy.problem = "a bad line"
     parts.reading.behind = (UnfinishedReading("log entries", 1_000, 4_000, 10.0, 300),)
@@ -159,9 +157,9 @@ def test_findings_that_others_can_multiply_are_shown_to_a_number(parts: Parts) -
     parts.scrub.damage = [DAMAGE] * (MAX_DAMAGE_SHOWN + 1)
     assert len(parts.warnings()) == MAX_DAMAGE_SHOWN
     parts.scrub.damage = []
-    parts.offers.faulty = lambda: iter([offer(str(number)) for number in range(MAX_CONVICTED + 1)])
+    parts.offers.faulty = lambda: [offer(str(number)) for number in range(MAX_CONVICTED + 1)]
     assert len(parts.warnings()) == MAX_CONVICTED
-    parts.offers.faulty = lambda: iter(())
+    parts.offers.faulty = list
     parts.followed.warnings = lambda: iter(["gone"] * (MAX_CONVICTED + 1))
     assert len(parts.warnings()) == MAX_CONVICTED
 

@@ -363,9 +363,7 @@ class StateReader:
             yield Alert("alarm", marked("This node signs nothing at the moment. Its operator has to act."), {})
         if governance is not None:
             yield from _governance_alerts(governance)
-        for number, (vkey, chain) in enumerate(self._writer.offers.faulty() if self._writer else ()):
-            if number >= MAX_FAULTS:
-                break
+        for vkey, chain in self._writer.offers.faulty()[:MAX_FAULTS] if self._writer else ():
             values = {"log": self._membership.log_title(vkey), "offer": chain.state.offer.title}
             yield Alert("alarm", marked("%(log)s broke the terms of its offer “%(offer)s”."), values, "/-/compute")
         yield from lost_key_alerts(lost)

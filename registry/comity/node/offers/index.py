@@ -37,6 +37,7 @@ from comity.trust.node_records import NodeRecord, signed_by_node
 from comity.trust.statement import Author, Entry, parse_entry, sign_statement
 from comity.trust.statement_kinds import OFFER, OFFER_FAULT, OFFER_PREDICATES
 from comity.trust.tlog.note import VerifierKey
+from comity.trust.turns import in_turns
 from comity.wire.offer import GrantQuery, OfferQuery
 
 BATCH: Final = 1024
@@ -129,9 +130,9 @@ class OfferIndex:
         """The place of a chain in the order; None if it is not known."""
         return self._keys.get(self._log_of.get(chain, ""), {}).get(chain)
 
-    def faulty(self) -> Iterator[tuple[str, OfferChain]]:
-        """Chains with a fault, and their logs."""
-        return ((log, chain) for log, chain in self.chains() if chain.fault is not None)
+    def faulty(self) -> list[tuple[str, OfferChain]]:
+        """Chains with a fault, and their logs, which take turns: a lender with many hides none of another."""
+        return in_turns((each for each in self.chains() if each[1].fault is not None), lambda each: each[0])
 
     def find(self, offer: Digest) -> tuple[str, OfferChain] | None:
         """The log and the chain of an offer, of any version."""
