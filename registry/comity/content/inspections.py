@@ -95,6 +95,7 @@ class KeptInspections:
             if row is not None and row[0] > self._scanner:
                 return
             if row is not None and row[0] < self._scanner and row[1] != text:
+                database.execute("DELETE FROM changed WHERE scanner < ?", (self._scanner,))  # nobody asks for them
                 (count,) = database.execute("SELECT count(*) FROM changed").fetchone()
                 if count < MAX_CHANGED:
                     values = (*key, self._scanner, row[1], text)

@@ -71,6 +71,20 @@ def test_paths_share_an_answer_only_where_it_is_the_same(one: str, other: str, d
         assert seen == again
 
 
+def test_changes_of_older_versions_leave_room_for_those_of_this_one(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspections, "MAX_CHANGED", 3)
+    files = [sha256(b"%d" % number) for number in range(5)]
+    counts = list[int]()
+    for version in range(1, 4):
+        kept = opened(scanner=version)
+        for file in files:
+            kept.keep(file, "config.json", Inspection(f"format {version}"))
+        counts.append(len(kept.changed()))
+    assert counts == [0, 3, 3]
+
+
 def test_a_file_that_is_not_here_has_no_answer(tmp_path: Path, opened: Opened) -> None:
     kept = opened()
     with pytest.raises(NotFound):
