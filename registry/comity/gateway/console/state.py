@@ -18,7 +18,7 @@ from comity.gateway.console.index import ArtifactIndex
 from comity.gateway.console.recent import RecentStatements
 from comity.gateway.console.words import marked
 from comity.ledger.ledger import Ledger
-from comity.ledger.proven import ProvenLine, ProvenPublication
+from comity.ledger.proven import Page, ProvenLine, ProvenPublication
 from comity.node.charter.follower import STALE, governance_report
 from comity.node.file_index import FileIndexReader
 from comity.node.front_end import RunningFrontEnd
@@ -53,9 +53,10 @@ MAX_FAULTS: Final = 20
 MAX_ADVISORIES: Final = 64
 """Advisories about one artifact among which those of its publisher come first."""
 MAX_VERSIONS: Final = 16
-"""Names of one artifact among which those of one publisher are shown."""
+"""Names of one artifact among which those of one publisher are shown: those of the author of a statement, and of
+members, come first."""
 MAX_NAMES: Final = 64
-"""Names of one artifact among which those are sought that a reader may read."""
+"""Names of one artifact among which those are sought that a reader may read, in the same order."""
 
 Readable: TypeAlias = Callable[[str], bool]
 """Whether a reader may read the repository of this name."""
@@ -432,7 +433,7 @@ class StateReader:
         if subject.name:
             repository = subject.name.removeprefix(UPSTREAM).partition("@")[0]
             return described(entry.statement, subject) if readable(repository) else None
-        published = self._ledger.tables.proven.publications_of(subject.digest, MAX_NAMES, self._membership.precedence)
+        published = self._published(subject.digest, entry.statement.by, MAX_NAMES)
         if (named := _names(published.found, entry.statement.by, readable)) is not None:
             return named
         if not (published.limited or self._concerns(subject.digest, readable)):
@@ -454,12 +455,17 @@ class StateReader:
             return lost
         if first is None or first.name:
             return subject_of(entry)
-        published = self._ledger.tables.proven.publications_of(first.digest, MAX_VERSIONS).found
-        return _names(published, entry.statement.by) or subject_of(entry)
+        published = self._published(first.digest, entry.statement.by, MAX_VERSIONS)
+        return _names(published.found, entry.statement.by) or subject_of(entry)
 
     def _lost_key(self, entry: Entry) -> tuple[str, str] | None:
         """Blocking. What a report of a lost key is about; None for another entry."""
         return (f"a key of {self.author(entry.statement.by)}", "") if kind_of(entry) == LOST_KEY else None
+
+    def _published(self, artifact: Digest, by: Author | None, most: int) -> Page[ProvenPublication]:
+        """Blocking. Publications of an artifact: those of the author of a statement first, then those of members."""
+        precedence = self._membership.precedence.naming([by.id] if by is not None else ())
+        return self._ledger.tables.proven.publications_of(artifact, most, precedence)
 
     def authors(self, identities: Iterable[Digest]) -> Mapping[Digest, str]:
         """Blocking. The names of identities, as `author` gives them."""
