@@ -15,6 +15,7 @@ from comity.content.blobs import FolderStore, piece_lengths
 from comity.ledger.ledger import Ledger
 from comity.node.members import PeerKey
 from comity.node.metrics import Metrics
+from comity.node.replication import replicas
 from comity.node.replication.artifacts import Copy
 from comity.node.replication.files import FileFetcher
 from comity.node.replication.link import PeerState
@@ -23,14 +24,17 @@ from comity.node.replication.replicas import ArtifactCopier
 from comity.node.threads import AsyncLedger, Pools
 from comity.node.uploads import Uploads, Want
 from comity.rules.pieces import FIXED_LAYOUT, TENSOR_LAYOUT, PieceIndex, PieceLayout, encode_records, records_root
+from comity.rules.precedence import Precedence
 from comity.transfer.sources import SourceKey
 from comity.trust.artifact import MAX_PIECES, PIECE_SIZE, RECORD_BYTES, FileEntry, Manifest, PieceRecord
 from comity.trust.encoding import Digest, canonical, sha256
 from comity.trust.errors import NotFound, OutOfSpace, Unavailable, Untrusted
-from comity.trust.statement import SideObject
+from comity.trust.keys import HybridSigner
+from comity.trust.statement import Author, SideObject, Statement, Subject, sign_statement
 from comity.wire import limits
 from comity.wire.blob import BlobStat
 from support.context import node_context
+from support.logs import LogKeys
 from support.weights import safetensors
 
 DATA = b"weights\n"
@@ -41,6 +45,8 @@ def index(root: bytes) -> bytes:
     return PieceIndex((("w.bin", PieceLayout(FIXED_LAYOUT, 1, sha256(root))),)).encode()
 
 
+LOG, SIGNER = LogKeys.generate("own.example/log"), HybridSigner.generate(("ed25519",))
+MEMBER = Author("node", sha256(b"a member's node"))
 GOOD, OTHER = index(b"the right root"), index(b"a root that nobody has")
 
 
@@ -79,6 +85,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.store = FolderStore(folder / "blobs")
         self.ledger = Ledger.open(folder, lambda: 1_000)
+        self.ledger.logs.create(LOG.origin, LOG.vkey, own=True)
         self.files = Files(self.store)
         self.claimed: list[SideObject] = []
 
@@ -92,7 +99,12 @@ class Scene:
             return False
 
         self.copier = ArtifactCopier(
-            node_context(ledger=AsyncLedger(self.ledger), store=self.store, pools=Pools()),
+            node_context(
+                ledger=AsyncLedger(self.ledger),
+                store=self.store,
+                pools=Pools(),
+                membership=SimpleNamespace(precedence=Precedence(members=frozenset({MEMBER.id}))),
+            ),
             cast(FileFetcher, self.files),
             cast(Any, SimpleNamespace(losses=0, set_damaged=no)),
             cast(Any, SimpleNamespace(add=claim)),
@@ -100,6 +112,14 @@ class Scene:
             cast(Any, SimpleNamespace(pace=None)),
             uncharged,
         )
+
+    def hold(self, index: bytes, *nodes: Author) -> None:
+        """Log holds of nodes that name this index."""
+        manifest, pieces = SideObject.of(MANIFEST.encode()), SideObject.of(index)
+        body = {"manifest": manifest.to_json(), "pieces": pieces.to_json()}
+        subject, objects = Subject("", MANIFEST.digest), (manifest, pieces)
+        said = [Statement("hold", (subject,), node, body, objects) for node in nodes]
+        self.ledger.logs.append(LOG.vkey, [sign_statement(each, SIGNER).line for each in said])
 
     def copy(self, *indexes: bytes, missing: Sequence[bytes] = ()) -> Copy:
         for data in (MANIFEST.encode(), *indexes):
@@ -127,6 +147,16 @@ async def test_a_useless_index_does_not_stop_a_copy(scene: Scene, bad: bytes) ->
 
 async def test_an_index_without_available_records_does_not_stop_a_copy_either(scene: Scene) -> None:
     await scene.copier.complete(scene.copy(OTHER, GOOD, missing=[OTHER]))
+    assert scene.claimed == [SideObject.of(GOOD)]
+
+
+async def test_holds_of_strangers_displace_no_index_of_a_member(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replicas, "MAX_HOLDS", 8)
+    copy = scene.copy(OTHER, GOOD)
+    copy.indexes = {}
+    scene.hold(OTHER, *(Author("node", sha256(b"stranger %d" % number)) for number in range(20)))
+    scene.hold(GOOD, MEMBER)
+    await scene.copier.complete(copy)
     assert scene.claimed == [SideObject.of(GOOD)]
 
 

@@ -81,6 +81,7 @@ class ArtifactCopier:
         self._charges = charges
         self._pauses = pauses
         self._charge = charge
+        self._membership = context.membership
 
     async def complete(self, wanted: Copy) -> None:
         """Copy an artifact. Repeats it if an object was lost meanwhile: the round that a loss begins leaves out the
@@ -131,8 +132,9 @@ class ArtifactCopier:
             await self._files.require_records(manifest, index)  # also of files that were stored before
 
     def _indexes_in_holds(self, artifact: Digest) -> list[SideObject]:
-        """Piece indexes in the holds of other nodes, alternating between logs."""
-        found = self._ledger.tables.proven.about(artifact, HOLD_PREDICATES, MAX_HOLDS).found
+        """Piece indexes in the holds of other nodes, those of members first, alternating between logs."""
+        precedence = self._membership.precedence
+        found = self._ledger.tables.proven.about(artifact, HOLD_PREDICATES, MAX_HOLDS, precedence).found
         holds = (hold_of(parse_entry(line.line).statement, artifact) for line in found)
         return [hold.pieces for hold in holds if hold is not None]
 
