@@ -3,7 +3,7 @@
 A publisher reports a lost key in an advisory about itself (`comity.trust.key_validity`). What it means for one artifact
 is judged in a verdict; here is only who reported it, and how many artifacts of that publisher are held here.
 
-Anybody can report as many keys as it likes. So each publisher has places of its own, and each look does a bounded part
+Anybody can report any number of keys. So each publisher has places of its own, and each look does a bounded part
 of what is new, however much that is: who waits for it waits for that part alone.
 
     grows with                     bound            at the bound
